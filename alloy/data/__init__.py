@@ -1,0 +1,1 @@
+"""From sources to packed training sequences."""

@@ -1,0 +1,191 @@
+"""The workplace: a company of our own making, asked to be changed through its tools.
+
+A task is won exactly when the company ends as the gold calls would leave it, so that a change nobody
+asked for loses as much as one that was not made. Reading is free.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal
+
+from alloy.environments.task import Message, Split, Task, World
+from alloy.environments.workplace_company import FEWEST_ROWS, MOST_ROWS
+from alloy.environments.workplace_state import Change, State
+from alloy.environments.workplace_tasks import KINDS, Kind, make_task
+from alloy.environments.workplace_tools import FIELDS, READ_ONLY_TOOLS, TOOLS, NoSuchRow
+from alloy.errors import InputError
+from alloy.verify.verdict import Verdict
+
+Outcome = Literal["read", "written", "no such row", "wrong arguments", "not offered", "unknown tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """A call that was made of a world, and what became of it."""
+
+    name: str
+    outcome: Outcome
+
+
+class WorkplaceWorld:
+    """One company behind one task; `log` keeps what was called, for counting.
+
+    Attributes:
+        state: the company as it is now.
+        offered: the names of the tools on offer.
+        log: every call, in order.
+        read_only_tools: the names of the tools that change nothing.
+    """
+
+    read_only_tools = READ_ONLY_TOOLS
+
+    def __init__(self, state: State, offered: frozenset[str]) -> None:
+        self.state = state
+        self.offered = offered
+        self.log: list[CallRecord] = []
+
+    def call(self, name: str, arguments: dict[str, Any]) -> str:
+        """The tool's answer: compact JSON, "ok", or a text that begins with "error:"."""
+        outcome, answer = self._call(name, arguments)
+        self.log.append(CallRecord(str(name), outcome))
+        return answer
+
+    def _call(self, name: Any, arguments: Any) -> tuple[Outcome, str]:
+        tool = TOOLS.get(name) if isinstance(name, str) else None
+        if tool is None:
+            return "unknown tool", f"error: there is no tool {str(name)[:40]!r}"
+        if name not in self.offered:
+            return "not offered", f"error: {name} is not on offer here"
+        complaint = tool.complaint(arguments)
+        if complaint:
+            return "wrong arguments", f"error: {complaint}"
+        try:
+            answer = tool.run(self.state, **arguments)
+        except NoSuchRow as error:
+            return "no such row", f"error: {error}"
+        return ("written" if tool.writes else "read"), answer
+
+
+class WorkplaceEnvironment:
+    """Tasks in small companies, generated from a seed.
+
+    Args:
+        rows_per_table: events, emails, customers, tasks and people of a company.
+        tools_offered: tools shown with a task; more where a task needs more.
+        kinds: what is asked for: `write` (one change, all values given), `search` (an id has to be read
+            first), `conditional` (something has to be read to decide), `nothing` (the condition is false
+            or the row is not there), `domains` (several parts of the company), `steps` (two changes or more).
+        thinking: whether the demonstrations carry a line of thinking in every turn.
+
+    The phrasings of the splits are disjoint, the values come from the same words. Task.gold holds `kind`,
+    `action`, `domains`, `steps` (calls of the demonstration), `tables` (the company), `calls` (the changes).
+    """
+
+    name = "workplace"
+
+    def __init__(
+        self,
+        rows_per_table: int = 4,
+        tools_offered: int = 3,
+        kinds: Sequence[Kind] = KINDS,
+        thinking: bool = True,
+    ) -> None:
+        if not FEWEST_ROWS <= rows_per_table <= MOST_ROWS:
+            raise InputError(f"rows_per_table = {rows_per_table}: take {FEWEST_ROWS} to {MOST_ROWS}.")
+        if tools_offered < 1:
+            raise InputError(f"tools_offered = {tools_offered}: take 1 or more.")
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown or not kinds:
+            raise InputError(f"kinds = {list(kinds)!r}: take some of {', '.join(KINDS)}.")
+        self.rows_per_table = rows_per_table
+        self.tools_offered = tools_offered
+        self.kinds = tuple(kinds)
+        self.thinking = thinking
+
+    def tasks(self, split: Split, count: int, seed: int) -> list[Task]:
+        return [
+            make_task(
+                Random(f"workplace/{split}/{seed}/{number}"),
+                f"{split}-{seed}-{number}",
+                split,
+                self.kinds,
+                self.rows_per_table,
+                self.tools_offered,
+                self.thinking,
+            )
+            for number in range(count)
+        ]
+
+    def open(self, task: Task) -> WorkplaceWorld:
+        """A fresh company for a task."""
+        return WorkplaceWorld(
+            State.from_tables(task.gold["tables"]), frozenset(tool["name"] for tool in task.tools)
+        )
+
+    def judge(self, task: Task, completion: list[Message], world: World | None) -> Verdict:
+        """1 when the company is as the gold calls leave it, else 0.
+
+        Without a world the calls of the completion are made in a fresh one. `parts`: `side_effects`, 1 when
+        something was changed that was not to be changed, or not so; `invalid_calls` and `invented_tools`,
+        the share of the calls that named a wrong argument or row, or a tool that was not on offer.
+        """
+        if world is None:
+            world = replay(self.open(task), completion)
+        if not isinstance(world, WorkplaceWorld):
+            raise TypeError(f"a {type(world).__name__} is no world of the workplace")
+        begun = State.from_tables(task.gold["tables"])
+        wanted = begun.copy()
+        for call in task.gold["calls"]:
+            TOOLS[call["name"]].run(wanted, **call["arguments"])
+        shares = _shares(world.log)
+        if world.state.same_as(wanted):
+            return Verdict(1.0, parts={"side_effects": 0.0, **shares})
+        done, asked = world.state.changes_since(begun), wanted.changes_since(begun)
+        unasked, missing = _beyond(done, asked), _beyond(asked, done)
+        told = [f"unasked: {_tell(change)}" for change in unasked]
+        told += [f"not done: {_tell(change)}" for change in missing]
+        return Verdict(0.0, "ok", "; ".join(told), {"side_effects": float(bool(unasked)), **shares})
+
+
+def replay(world: WorkplaceWorld, completion: Sequence[Message]) -> WorkplaceWorld:
+    """Make the calls of the assistant turns in a world."""
+    for turn in completion:
+        for call in turn.get("tool_calls") or []:
+            world.call(call.get("name"), call.get("arguments"))
+    return world
+
+
+def describe(task: Task) -> dict[str, Any]:
+    """What a report groups tasks by: `kind`, `domains` (joined by +), `steps`."""
+    return {
+        "kind": task.gold["kind"],
+        "domains": "+".join(task.gold["domains"]),
+        "steps": task.gold["steps"],
+    }
+
+
+def _beyond(changes: list[Change], others: list[Change]) -> list[Change]:
+    """The changes that are not among the others, each as often as it is too many."""
+    left = list(others)
+    beyond = []
+    for change in changes:
+        if change in left:
+            left.remove(change)
+        else:
+            beyond.append(change)
+    return beyond
+
+
+def _tell(change: Change) -> str:
+    table, key, before, after = change
+    row = after or before
+    cells = dict(zip(FIELDS[table], row, strict=True)) if row else {}
+    return f"{table} {key} {cells if after else 'deleted'}"
+
+
+def _shares(log: list[CallRecord]) -> dict[str, float]:
+    calls = max(1, len(log))
+    invalid = sum(record.outcome in ("wrong arguments", "no such row") for record in log)
+    invented = sum(record.outcome in ("unknown tool", "not offered") for record in log)
+    return {"invalid_calls": invalid / calls, "invented_tools": invented / calls}

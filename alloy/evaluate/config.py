@@ -1,0 +1,44 @@
+"""What is measured, in YAML; imports no torch."""
+
+from typing import Any
+
+from pydantic import Field
+
+from alloy.config import Config, StageConfig
+from alloy.environments.registry import fingerprint_environment
+from alloy.artifact import fingerprint_json
+
+
+class SuiteConfig(Config):
+    """One suite: tasks of an environment, rolled out and judged."""
+
+    environment: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    items: int = Field(gt=0)
+    split: str = "test"
+    thinking: bool = True
+    budgets: list[int | None] = Field(default_factory=lambda: [None])
+    """Tokens of thinking; several make it a budget suite, whose score is well-formedness."""
+    grace_tokens: int = Field(16, ge=0)
+    """Past the budget, after which the close is forced."""
+    max_completion_tokens: int = Field(128, gt=0)
+    """Of one turn."""
+    max_turns: int = Field(6, gt=0)
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+
+
+class EvaluateConfig(StageConfig):
+    """The suites of a recipe, measured on every stage's model; results are kept item by item."""
+
+    PARENTS = {"models": ("policy",)}
+
+    models: dict[str, str] = Field(default_factory=dict)
+    """Name to run folder; from `needs` in pipeline.yaml when not given."""
+    suites: dict[str, SuiteConfig]
+    focus: dict[str, str] = Field(default_factory=dict)
+    """The suite that a stage is there to move; marked in the table."""
+    batch_size: int = Field(128, gt=0)
+
+    def data_fingerprint(self) -> str:
+        return fingerprint_json([fingerprint_environment(suite.environment) for suite in self.suites.values()])

@@ -1,0 +1,116 @@
+"""Every model on every suite: results item by item, differences to the parents, one table."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from alloy.artifact import Artifact, Parent, Run, fingerprint_json, write_atomically
+from alloy.evaluate.config import EvaluateConfig, SuiteConfig
+from alloy.evaluate.statistics import paired_difference, paired_test
+from alloy.evaluate.suites import SuiteResult, evaluate_suite
+from alloy.evaluate.table import render
+from alloy.policy import device_name, load_model, load_tokenizer
+from alloy.rollout.transformers_engine import TransformersEngine
+from alloy.stage import say
+
+
+def train(config: EvaluateConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
+    """Measure; named `train` as every stage's work is."""
+    models = {name: parents[name] for name in config.models}
+    results: dict[str, dict[str, SuiteResult]] = {}
+    for name, parent in models.items():
+        began = time.time()
+        results[name] = measure_model(parent, config, run)
+        told = "  ".join(f"{suite} {100 * r.interval().value:.1f}" for suite, r in results[name].items())
+        say(f"  {name:14} {told}  ({time.time() - began:.0f} s)")
+    summary = summarise(results, {name: _stage_parents(p, models) for name, p in models.items()}, config)
+    write_atomically(run.folder / "results.json", json.dumps(summary, indent=1))
+    write_atomically(run.folder / "table.txt", render(summary))
+    metrics = {f"{s}/{u}": cell["value"] for s, row in summary["cells"].items() for u, cell in row.items()}
+    errors = sum(result.errors for row in results.values() for result in row.values())
+    return run.finish("evaluation", {**metrics, "errors": errors}, device=device_name())
+
+
+def measure_model(parent: Parent, config: EvaluateConfig, run: Run) -> dict[str, SuiteResult]:
+    """All suites on one model; a suite already measured on these weights is read back."""
+    found: dict[str, SuiteResult] = {}
+    engine: TransformersEngine | None = None
+    for name, suite in config.suites.items():
+        path = run.folder / "items" / f"{_key(parent, name, suite, config.seed)}.json"
+        if path.is_file():
+            found[name] = SuiteResult(**json.loads(path.read_text()))
+            continue
+        if engine is None:
+            tokenizer = load_tokenizer(parent.path)
+            engine = TransformersEngine(load_model(parent.path), tokenizer, config.batch_size, suite.grace_tokens)
+        engine.grace = suite.grace_tokens
+        found[name] = evaluate_suite(name, suite, engine, engine.tokenizer, config.seed)
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, json.dumps(asdict(found[name])))
+    return found
+
+
+def _key(parent: Parent, name: str, suite: SuiteConfig, seed: int) -> str:
+    what = [parent.lineage.fingerprint, name, suite.model_dump(mode="json"), seed]
+    return f"{name}-{fingerprint_json(what)[:16]}"
+
+
+def _stage_parents(parent: Parent, models: dict[str, Parent]) -> list[str]:
+    """The measured models that a model was made from."""
+    if parent.artifact is None:
+        return []
+    weights = {lineage.fingerprint for lineage in parent.artifact.parents.values()}
+    return [name for name, other in models.items() if other.lineage.fingerprint in weights]
+
+
+def summarise(
+    results: dict[str, dict[str, SuiteResult]], parents: dict[str, list[str]], config: EvaluateConfig
+) -> dict[str, Any]:
+    """Intervals of every cell, and the paired difference of every stage to its parents."""
+    cells = {
+        stage: {suite: {"metric": r.primary, **asdict(r.interval())} for suite, r in row.items()}
+        for stage, row in results.items()
+    }
+    differences = []
+    for stage, names in parents.items():
+        for parent in names:
+            for suite, ours in results[stage].items():
+                for metric in _compared(ours):
+                    theirs = results[parent][suite]
+                    mine, other = _same_items(ours, theirs, metric)
+                    differences.append(
+                        {"stage": stage, "parent": parent, "suite": suite, "metric": metric,
+                         **asdict(paired_difference(mine, other)), "p": paired_test(mine, other),
+                         "focus": config.focus.get(stage) == suite}
+                    )  # fmt: skip
+    budget = {stage: r.by_budget for stage, row in results.items() for r in row.values() if r.by_budget}
+    details = {
+        stage: {suite: {m: asdict(r.interval(m)) for m in r.scores} for suite, r in row.items()}
+        for stage, row in results.items()
+    }
+    return {
+        "suites": list(config.suites),
+        "stages": list(results),
+        "cells": cells,
+        "differences": differences,
+        "budget": budget,
+        "details": details,
+    }
+
+
+def _compared(result: SuiteResult) -> list[str]:
+    return [result.primary] + ([] if result.primary == "success" else ["success"])
+
+
+def _same_items(ours: SuiteResult, theirs: SuiteResult, metric: str) -> tuple[list[float], list[float]]:
+    """The scores of the items that both have; a verifier's failure on one side drops the pair."""
+    other = dict(zip(theirs.items, theirs.scores[metric], strict=True))
+    both = [(s, other[i]) for i, s in zip(ours.items, ours.scores[metric], strict=True) if i in other]
+    return [a for a, _ in both], [b for _, b in both]
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return found

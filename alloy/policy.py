@@ -1,0 +1,125 @@
+"""Weights, tokenizer, adapter: loaded from a plain model folder and saved as one."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from alloy.artifact import is_main_process, publish_folder
+from alloy.chat import TEMPLATE
+from alloy.config import LoraConfig
+from alloy.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model folder, padding left, with a chat template.
+
+    Raises:
+        InputError: no tokenizer there.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: no tokenizer that can be loaded ({_first_line(error)}).") from None
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def load_model(folder: str | Path, precision: str = "float32", auto: Any = AutoModelForCausalLM, **extra: Any) -> Any:
+    """A model from safetensors, no code of the folder trusted.
+
+    Raises:
+        InputError: no model there.
+    """
+    try:
+        return auto.from_pretrained(
+            str(folder), dtype=DTYPES[precision], trust_remote_code=False, use_safetensors=True, **extra
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: no model that can be loaded ({_first_line(error)}).") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def lora_to_peft(lora: LoraConfig | None, task: str = "CAUSAL_LM") -> Any:
+    """The peft config of our LoRA switch; None for full fine-tuning."""
+    if lora is None:
+        return None
+    from peft import LoraConfig as PeftConfig
+
+    return PeftConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type=task,
+    )
+
+
+def save_policy(model: Any, tokenizer: "PreTrainedTokenizerBase", final: Path) -> None:
+    """Write a plain model folder under a temporary name and move it to its place.
+
+    An adapter is merged into its base first.
+    """
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    if not is_main_process():
+        return
+    partial = _empty_partial(final)
+    model.config.use_cache = True
+    model.save_pretrained(partial, safe_serialization=True)
+    tokenizer.save_pretrained(partial)
+    publish_folder(partial, final)
+
+
+def _empty_partial(final: Path) -> Path:
+    """The temporary name of a model folder, without what a killed save may have left there."""
+    partial = final.with_name(final.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def save_trained(trainer: Any, tokenizer: "PreTrainedTokenizerBase", final: Path) -> None:
+    """Save what a TRL trainer trained as a plain model folder, gathered from its shards where it has them.
+
+    Every process calls it; the main one writes.
+    """
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+        if is_main_process():
+            partial = _empty_partial(final)
+            model.save_pretrained(partial, state_dict=state, safe_serialization=True)
+            tokenizer.save_pretrained(partial)
+            publish_folder(partial, final)
+    else:
+        save_policy(trainer.accelerator.unwrap_model(trainer.model), tokenizer, final)
+    trainer.accelerator.wait_for_everyone()
+
+
+def seed_everything(seed: int) -> None:
+    from transformers import set_seed
+
+    set_seed(seed)
+
+
+def parameter_count(model: "PreTrainedModel") -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

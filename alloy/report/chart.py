@@ -1,0 +1,231 @@
+"""Small line charts as inline SVG, coloured by the page's stylesheet so that dark mode holds.
+
+Lines are told apart by the shape of their end mark as well as by colour. The axes' domains lie in
+data attributes, from which the page's script reads values under the pointer.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from alloy.report.notation import escape, figure
+
+COLOURS = 7
+_WIDTH, _HEIGHT = 280, 160
+_LEFT, _RIGHT, _TOP, _BOTTOM = 38, 10, 8, 22
+_THIN_TO = 180
+"""Points that a line keeps; more would lie on the same pixels."""
+_TREND_FROM = 48
+"""Points from which a line is shown as its moving average, with what was logged faint behind it."""
+
+Point = tuple[float, float]
+
+
+@dataclass
+class Line:
+    """A named line; `ranges` holds (x, low, high) and is drawn as a band or as whiskers."""
+
+    label: str
+    points: list[Point]
+    ranges: list[tuple[float, float, float]] = field(default_factory=list)
+    whiskers: bool = False
+    emphasis: float = 1.0
+    """Size of its marks."""
+
+
+@dataclass
+class Panel:
+    """One chart.
+
+    Attributes:
+        names: labels of x = 0, 1, 2, ... where x is no number but a list of cases.
+        shares: y is written as percent.
+        mark: an x to set off with a vertical line, and what it is called.
+    """
+
+    title: str
+    lines: list[Line]
+    x_title: str = ""
+    names: list[str] = field(default_factory=list)
+    shares: bool = False
+    mark: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True)
+class _Scale:
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+    top: float
+
+    def x(self, value: float) -> float:
+        return _LEFT + (value - self.x0) / (self.x1 - self.x0) * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(self, value: float) -> float:
+        return _HEIGHT - _BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (_HEIGHT - self.top - _BOTTOM)
+
+    def at(self, point: Point) -> str:
+        return f"{self.x(point[0]):.1f},{self.y(point[1]):.1f}"
+
+
+def draw(panel: Panel) -> str:
+    """A chart with its title and legend; nothing where no line has a point."""
+    lines = [line for line in panel.lines if line.points]
+    if not lines:
+        return ""
+    scale = _scale(panel, lines)
+    body = _axes(panel, scale)
+    for index, line in enumerate(lines):
+        body += f'<g class="s{index % COLOURS}">{_draw_line(line, scale, index)}</g>'
+    legend = "".join(_legend_entry(line, index, panel.shares) for index, line in enumerate(lines))
+    names = escape("|".join(panel.names))
+    return (
+        f'<figure class="panel"><figcaption>{escape(panel.title)}</figcaption>'
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(panel.title)}" '
+        f'data-x="{scale.x0:.12g} {scale.x1:.12g}" data-y="{scale.y0:.12g} {scale.y1:.12g}" '
+        f'data-plot="{_LEFT} {scale.top} {_WIDTH - _RIGHT} {_HEIGHT - _BOTTOM}" data-names="{names}" '
+        f'data-x-title="{escape(panel.x_title)}"{" data-shares" if panel.shares else ""}>{body}'
+        f'<line class="cursor" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/></svg>'
+        f'<ul class="legend">{legend}</ul></figure>'
+    )
+
+
+def sparkline(points: Sequence[Point]) -> str:
+    """A line alone, a word's size, its last point marked."""
+    thinned = _trend(_thin(points)[0])
+    xs, ys = [x for x, _ in thinned], [y for _, y in thinned]
+    width, height = max(xs) - min(xs) or 1, max(ys) - min(ys) or 1
+    placed = [(2 + 92 * (x - min(xs)) / width, 22 - 20 * (y - min(ys)) / height) for x, y in thinned]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+    last = f'<circle cx="{placed[-1][0]:.1f}" cy="{placed[-1][1]:.1f}" r="2"/>'
+    return f'<svg viewBox="0 0 98 24" aria-hidden="true"><polyline points="{path}"/>{last}</svg>'
+
+
+def marker(index: int, x: float = 0, y: float = 0, size: float = 1) -> str:
+    """The end mark of line number `index`: with the colour it makes 28 that differ."""
+    r, half, tip = 3 * size, 2.7 * size, 3.8 * size
+    shapes = (
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:g}"/>',
+        f'<rect x="{x - half:.1f}" y="{y - half:.1f}" width="{2 * half:g}" height="{2 * half:g}"/>',
+        f'<path d="M{x:.1f} {y - tip:.1f}l{tip:g} {1.7 * tip:.3g}h{-2 * tip:g}z"/>',
+        f'<path d="M{x:.1f} {y - tip:.1f}l{tip:g} {tip:g}l{-tip:g} {tip:g}l{-tip:g} {-tip:g}z"/>',
+    )
+    return shapes[index % len(shapes)]
+
+
+def ticks(low: float, high: float, wanted: int) -> list[float]:
+    """Round numbers from low to high, about as many as wanted."""
+    rough = (high - low) / max(wanted, 1)
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(size * power for size in (1, 2, 2.5, 5, 10) if size * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [0.0 if i == 0 else i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _scale(panel: Panel, lines: list[Line]) -> _Scale:
+    xs = [x for line in lines for x, _ in line.points]
+    ys = [y for line in lines for _, y in line.points]
+    ys += [y for line in lines for _, low, high in line.ranges for y in (low, high)]
+    x0, x1 = (-0.3, len(panel.names) - 0.7) if panel.names else _widened(min(xs), max(xs), 0)
+    y0, y1 = _widened(min(ys), max(ys), 0.06)
+    if panel.shares:
+        y0, y1 = max(y0, -0.02), min(y1, 1.02)
+    # The name of a marked x stands above what is drawn.
+    return _Scale(x0, x1, y0, y1, _TOP + 12 if panel.mark else _TOP)
+
+
+def _widened(low: float, high: float, margin: float) -> tuple[float, float]:
+    if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):
+        room = abs(low) * 0.1 or 1.0
+        return low - room, high + room
+    return low - margin * (high - low), high + margin * (high - low)
+
+
+def _axes(panel: Panel, scale: _Scale) -> str:
+    parts = []
+    for tick in ticks(scale.y0, scale.y1, 5):
+        y = scale.y(tick)
+        label = f"{100 * tick:g}" if panel.shares else figure(round(tick, 12))
+        parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 3.3:.1f}" text-anchor="end">{label}</text>')
+    cases: list[tuple[float, str]] = [(float(i), name) for i, name in enumerate(panel.names)]
+    if not cases:
+        cases = [(tick, figure(round(tick, 12))) for tick in ticks(scale.x0, scale.x1, 5)]
+    for where, name in cases:
+        x = scale.x(where)
+        anchor = "end" if x > _WIDTH - _RIGHT - 8 else "middle"
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{escape(name)}</text>')
+    if panel.mark:
+        x = scale.x(panel.mark[0])
+        parts.append(f'<path class="mark" d="M{x:.1f} {scale.top - 2}V{_HEIGHT - _BOTTOM}"/>')
+        name = escape(panel.mark[1])
+        parts.append(f'<text class="mark" x="{x:.1f}" y="{_TOP + 6}" text-anchor="middle">{name}</text>')
+    return "".join(parts)
+
+
+def _draw_line(line: Line, scale: _Scale, index: int) -> str:
+    points, spread = _thin(line.points)
+    trend = _trend(points)
+    parts = []
+    if line.whiskers:
+        for x, low, high in line.ranges:
+            span = f"M{scale.x(x):.1f} {scale.y(low):.1f}V{scale.y(high):.1f}"
+            parts.append(f'<path class="whisker" d="{span}"/>')
+    else:
+        parts.append(_band(line.ranges or spread, scale))
+    if trend is not points and not spread:
+        parts.append(f'<polyline class="faint" points="{" ".join(map(scale.at, points))}"/>')
+    parts.append(f'<polyline class="line" points="{" ".join(map(scale.at, trend))}"/>')
+    marked = trend if line.whiskers else trend[-1:]
+    parts += [marker(index, scale.x(x), scale.y(y), line.emphasis) for x, y in marked]
+    return "".join(parts)
+
+
+def _band(ranges: Sequence[tuple[float, float, float]], scale: _Scale) -> str:
+    if not ranges:
+        return ""
+    edge = [(x, high) for x, _, high in ranges] + [(x, low) for x, low, _ in reversed(ranges)]
+    return f'<polygon class="band" points="{" ".join(map(scale.at, edge))}"/>'
+
+
+def _thin(points: Sequence[Point]) -> tuple[list[Point], list[tuple[float, float, float]]]:
+    """Means of equal portions with their lowest and highest, where there are too many points."""
+    if len(points) <= _THIN_TO:
+        return list(points), []
+    thinned, spread = [], []
+    for i in range(_THIN_TO):
+        portion = points[i * len(points) // _THIN_TO : (i + 1) * len(points) // _THIN_TO]
+        x = sum(p[0] for p in portion) / len(portion)
+        ys = [p[1] for p in portion]
+        thinned.append((x, sum(ys) / len(ys)))
+        spread.append((x, min(ys), max(ys)))
+    return thinned, spread
+
+
+def _trend(points: list[Point]) -> list[Point]:
+    """A moving average over a sixteenth of the line; short lines are left as they are.
+
+    Each value is that of the straight line fitted to its window: in the middle of a line this is the
+    window's mean, and near an end, where the window is one-sided, a slope does not pull it inwards.
+    """
+    if len(points) < _TREND_FROM:
+        return points
+    reach = max(1, len(points) // 32)
+    smooth = []
+    for i, (x, _) in enumerate(points):
+        window = range(max(0, i - reach), min(len(points), i + reach + 1))
+        middle = sum(window) / len(window)
+        mean = sum(points[j][1] for j in window) / len(window)
+        slope = sum((j - middle) * points[j][1] for j in window) / sum((j - middle) ** 2 for j in window)
+        smooth.append((x, mean + slope * (i - middle)))
+    return smooth
+
+
+def _legend_entry(line: Line, index: int, shares: bool) -> str:
+    last = line.points[-1][1]
+    written = f"{100 * last:.1f}" if shares else figure(last)
+    return (
+        f'<li class="s{index % COLOURS}"><svg viewBox="-5 -5 10 10" aria-hidden="true">{marker(index)}</svg>'
+        f'<span>{escape(line.label)}</span><b data-last="{written}">{written}</b></li>'
+    )

@@ -1,0 +1,111 @@
+"""What a stage logged, sorted into charts: loss, reward by environment, KL, lengths, and the rest."""
+
+import re
+
+from alloy.report.chart import COLOURS, Line, Panel, Point, draw
+from alloy.report.notation import escape
+from alloy.report.record import Series, Stage
+
+# The first that matches a logged name wins; names are ours and TRL's.
+_TITLES = (
+    ("Spread of rewards", r"std"),
+    ("Accuracy and pass rate", r"accurac|pass_rate|pass@|success|well_formed|valid"),
+    ("Chosen and rejected", r"margin|rewards?/(chosen|rejected)"),
+    ("Loss", r"(^|[/_])loss($|/)"),
+    ("Reward", r"^(eval[/_])?rewards?($|/)"),
+    ("KL to the reference", r"(^|[/_])kl($|[/_])"),
+    ("Length, tokens", r"length|completion_tokens|thinking_tokens|answer_tokens"),
+    ("Curriculum", r"curriculum|difficulty"),
+    ("Entropy", r"entropy"),
+)
+_LEADING = (
+    "Loss",
+    "Reward",
+    "KL to the reference",
+    "Length, tokens",
+    "Accuracy and pass rate",
+    "Curriculum",
+    "Chosen and rejected",
+    "Entropy",
+)
+_NOT_CURVES = {"epoch", "seconds", "step", "total_flos"}
+
+
+def panels(stage: Stage) -> tuple[list[Panel], list[Panel]]:
+    """The charts that lead, in their order, and those that are folded away."""
+    grouped: dict[str, list[Line]] = {}
+    for part, log in stage.logs.items():
+        for name, series in log.items():
+            if name not in _NOT_CURVES and len(series.steps) > 1:
+                label = f"{part} {_short(name)}" if part else _short(name)
+                grouped.setdefault(_title(name), []).append(Line(label, _points(series)))
+    leading = [panel for title in _LEADING for panel in _split(title, grouped.get(title, []))]
+    others = [
+        panel for title in sorted(grouped.keys() - set(_LEADING)) for panel in _split(title, grouped[title])
+    ]
+    return leading, others
+
+
+def main_curve(stage: Stage) -> list[Point]:
+    """The reward where there is one, else the loss; empty where too little was logged to be a curve."""
+    leading, _ = panels(stage)
+    for wanted in ("Reward", "Loss"):
+        for panel in leading:
+            if panel.title == wanted:
+                first = min(panel.lines, key=lambda line: line.label not in ("reward", "loss"))
+                return first.points if len(first.points) > 2 else []
+    return []
+
+
+def curves(stages: list[Stage]) -> str:
+    """Every stage that logged something, as a row of small charts."""
+    blocks = []
+    for stage in stages:
+        leading, others = panels(stage)
+        if not leading and not others:
+            continue
+        block = f"<h3>{escape(stage.name)}</h3>"
+        if leading:
+            block += f'<div class="panels">{"".join(map(draw, leading))}</div>'
+        if others:
+            block += (
+                f'<details class="more"><summary>{_list(others)}</summary>'
+                f'<div class="panels">{"".join(map(draw, others))}</div></details>'
+            )
+        # Stages with few charts share a row.
+        blocks.append(f'<div class="stage span-{max(1, min(4, len(leading)))}">{block}</div>')
+    return f'<div class="stages">{"".join(blocks)}</div>' if blocks else ""
+
+
+def _list(folded: list[Panel]) -> str:
+    titles = list(dict.fromkeys(panel.title for panel in folded))
+    return escape(", ".join(titles) if len(titles) < 4 else f"{len(titles)} more: {', '.join(titles[:3])}, …")
+
+
+def _title(name: str) -> str:
+    for title, pattern in _TITLES:
+        if re.search(pattern, name):
+            return title
+    return name.split("/", 1)[0]
+
+
+def _short(name: str) -> str:
+    """The part of `reward/math` that differs within a chart."""
+    prefix, slash, rest = name.partition("/")
+    return (
+        rest
+        if slash and prefix in ("reward", "rewards", "pass_rate", "curriculum", "kl", "completions")
+        else name
+    )
+
+
+def _points(series: Series) -> list[Point]:
+    return sorted(zip(series.steps, series.values, strict=True), key=lambda point: point[0])
+
+
+def _split(title: str, lines: list[Line]) -> list[Panel]:
+    """As many charts as it takes for each line to have its own colour."""
+    return [
+        Panel(title, lines[start : start + COLOURS], x_title="step")
+        for start in range(0, len(lines), COLOURS)
+    ]

@@ -1,0 +1,79 @@
+"""How numbers and names are written on the page."""
+
+import html
+from typing import Any
+
+from alloy.report.record import mapping, number
+
+MINUS = "\u2212"
+
+
+def escape(value: object) -> str:
+    """Text for HTML content and attributes; run folders hold what a model wrote."""
+    return html.escape(str(value), quote=True)
+
+
+def figure(value: float) -> str:
+    """Three significant digits, with a true minus; 0.0001234 reads 1.23e-4."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e6 or size < 1e-3:
+        mantissa, exponent = f"{size:.2e}".split("e")
+        written = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}".replace("-", MINUS)
+    elif size >= 1000:
+        written = f"{size:,.0f}"
+    else:
+        written = f"{size:.3g}"
+    return (MINUS if value < 0 else "") + written
+
+
+def count(value: float) -> str:
+    """1,234,567 reads 1.23M."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.0f}"
+
+
+def duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def signed(value: float, written: str) -> str:
+    return ("+" if value > 0 else MINUS if value < 0 else "\u00b1") + written
+
+
+class Estimate:
+    """An interval as results.json has it: value, low, high, n, whichever are there."""
+
+    def __init__(self, cell: Any) -> None:
+        fields = mapping(cell)
+        self.value = number(fields.get("value"))
+        self.low = number(fields.get("low"))
+        self.high = number(fields.get("high"))
+        self.n = number(fields.get("n"))
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def excludes_zero(self) -> bool:
+        bounds = self.bounds
+        return bounds is not None and not bounds[0] <= 0 <= bounds[1] and (self.n is None or self.n > 1)
+
+
+def are_shares(estimates: list[Estimate]) -> bool:
+    """Whether all lie from 0 to 1, so that they are written as percent."""
+    known = [x for e in estimates for x in (e.value, e.low, e.high) if x is not None]
+    return bool(known) and all(0 <= x <= 1 for x in known)
+
+
+def write(value: float, shares: bool) -> str:
+    """A share as percent with one decimal, any other number with three digits."""
+    return f"{100 * value:.1f}" if shares else figure(value)

@@ -1,0 +1,277 @@
+"""What the run folders hold, read for the report: whatever is missing or broken becomes a note.
+
+A report is most wanted when something went wrong, so nothing in a run folder can stop it.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+import yaml
+
+from alloy.errors import InputError
+
+State = Literal["finished", "stale", "unfinished", "given"]
+
+_MARKS = (
+    "artifact.json",
+    "inputs.json",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "config.yaml",
+    "results.json",
+    "sweep.json",
+)
+
+
+@dataclass
+class Series:
+    """One logged quantity over the steps at which it was logged."""
+
+    steps: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Stage:
+    """One run folder.
+
+    Attributes:
+        parents: role -> name of a stage of this run, or the path of a model that was given.
+        logs: part of the stage ("" or an iteration's folder name) -> quantity -> series.
+        sample_files: samples.jsonl of the stage and of its iterations.
+        max_steps: from its config, where it trains.
+    """
+
+    name: str
+    folder: Path
+    artifact: dict[str, Any] = field(default_factory=dict)
+    state: State = "unfinished"
+    why: str = ""
+    parents: dict[str, str] = field(default_factory=dict)
+    config: str = ""
+    max_steps: float | None = None
+    logs: dict[str, dict[str, Series]] = field(default_factory=dict)
+    sample_files: list[Path] = field(default_factory=list)
+    results: dict[str, Any] = field(default_factory=dict)
+    sweep: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return text(self.artifact.get("kind"))
+
+    @property
+    def last_step(self) -> float | None:
+        return max((s.steps[-1] for log in self.logs.values() for s in log.values() if s.steps), default=None)
+
+
+@dataclass
+class Record:
+    """A run: its stages, each after its parents, and what could not be read."""
+
+    root: Path
+    recipe: str
+    stages: list[Stage]
+    notes: list[str]
+
+
+def read_record(root: Path) -> Record:
+    """Read all run folders under runs/<recipe>.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: there is no such folder. Name a recipe's run folder, e.g. runs/demo.")
+    notes: list[str] = []
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and _is_run_folder(path))
+    stages = [_read_stage(folder, notes) for folder in folders]
+    if not stages:
+        notes.append("There is no run folder in here yet.")
+    _link(stages)
+    ordered = _in_order(stages)
+    _judge_states(ordered)
+    recipes = [name for stage in ordered if (name := text(stage.artifact.get("recipe")))]
+    return Record(root, recipes[-1] if recipes else root.resolve().name, ordered, notes)
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        converted = float(value)
+    except OverflowError:
+        return None
+    return converted if math.isfinite(converted) else None
+
+
+def text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """A dict with its keys as text; empty for anything else."""
+    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {}
+
+
+def items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def json_rows(path: Path, notes: list[str], wanted: set[int] | None = None) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file, one at a time; `wanted` picks lines by number from 0.
+
+    A line cut off by a kill, or one that is no object, is passed over and counted in a note.
+    """
+    broken = 0
+    try:
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            for index, line in enumerate(stream):
+                if (wanted is not None and index not in wanted) or not line.strip():
+                    continue
+                row = _parse(line)
+                if isinstance(row, dict):
+                    yield row
+                else:
+                    broken += 1
+    except OSError as error:
+        notes.append(f"{_where(path)} could not be read: {error.strerror or error}.")
+    if broken:
+        notes.append(
+            f"{_where(path)}: {broken} {'line is' if broken == 1 else 'lines are'} no JSON object, left out."
+        )
+
+
+def _parse(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _where(path: Path) -> str:
+    return "/".join(path.parts[-2:])
+
+
+def _is_run_folder(folder: Path) -> bool:
+    return not folder.name.startswith((".", "_")) and any((folder / name).exists() for name in _MARKS)
+
+
+def _read_text(path: Path, notes: list[str]) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        notes.append(f"{_where(path)} could not be read: {error.strerror or error}.")
+        return ""
+
+
+def _read_object(path: Path, notes: list[str]) -> dict[str, Any]:
+    content = _read_text(path, notes)
+    value = _parse(content) if content else {}
+    if not isinstance(value, dict):
+        notes.append(f"{_where(path)} is no JSON object, left out.")
+        return {}
+    return mapping(value)
+
+
+def _read_stage(folder: Path, notes: list[str]) -> Stage:
+    stage = Stage(folder.name, folder, _read_object(folder / "artifact.json", notes))
+    stage.config = _read_text(folder / "config.yaml", notes)
+    stage.max_steps = _max_steps(stage.config)
+    stage.results = _read_object(folder / "results.json", notes)
+    stage.sweep = _read_object(folder / "sweep.json", notes)
+    # An iterated stage keeps each iteration in a folder of its own.
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and _is_run_folder(path))
+    for part in [folder, *inner]:
+        log = _read_log(part / "metrics.jsonl", notes)
+        if log:
+            stage.logs["" if part is folder else part.name] = log
+        if (part / "samples.jsonl").is_file():
+            stage.sample_files.append(part / "samples.jsonl")
+    lineage = stage.artifact or _read_object(folder / "inputs.json", notes)
+    stage.parents = {
+        role: path
+        for role, parent in mapping(lineage.get("parents")).items()
+        if (path := text(mapping(parent).get("path")))
+    }
+    return stage
+
+
+def _max_steps(config: str) -> float | None:
+    try:
+        values = mapping(yaml.safe_load(config))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
+    return number(mapping(values.get("train")).get("max_steps"))
+
+
+def _read_log(path: Path, notes: list[str]) -> dict[str, Series]:
+    log: dict[str, Series] = {}
+    if not path.is_file():
+        return log
+    for row in json_rows(path, notes):
+        step = number(row.get("step"))
+        if step is None:
+            continue
+        for key, value in row.items():
+            logged = number(value)
+            if logged is not None and key != "step":
+                series = log.setdefault(key, Series())
+                series.steps.append(step)
+                series.values.append(logged)
+    return log
+
+
+def _link(stages: list[Stage]) -> None:
+    """Parents are recorded as paths; those which lead to a stage of this run become its name."""
+    names = {stage.name for stage in stages}
+    for stage in stages:
+        for role, path in stage.parents.items():
+            parts = [part for part in PurePath(path).parts[-2:] if part in names and part != stage.name]
+            if parts:
+                stage.parents[role] = parts[-1]
+
+
+def _in_order(stages: list[Stage]) -> list[Stage]:
+    """Each after its parents, otherwise in the order in which they were finished."""
+    waiting = sorted(stages, key=lambda s: (text(s.artifact.get("created")) or "~", s.name))
+    ordered: list[Stage] = []
+    while waiting:
+        open_names = {stage.name for stage in waiting}
+        ready = next((s for s in waiting if not open_names & set(s.parents.values())), waiting[0])
+        waiting.remove(ready)
+        ordered.append(ready)
+    return ordered
+
+
+def _judge_states(stages: list[Stage]) -> None:
+    by_name = {stage.name: stage for stage in stages}
+    for stage in stages:
+        if not stage.artifact:
+            stage.state = "unfinished"
+            stage.why = _progress(stage)
+            continue
+        stage.state = "finished"
+        for role, name in stage.parents.items():
+            parent = by_name.get(name)
+            if parent is None:
+                continue
+            recorded = mapping(mapping(stage.artifact.get("parents")).get(role)).get("fingerprint")
+            current = mapping(parent.artifact.get("fingerprints")).get("weights")
+            if parent.state != "finished":
+                stage.state, stage.why = "stale", f"{name} is {parent.state}"
+            elif recorded and current and recorded != current:
+                stage.state, stage.why = "stale", f"made from other weights of {name}"
+
+
+def _progress(stage: Stage) -> str:
+    if stage.last_step is None:
+        return "nothing logged yet"
+    of = f" of {stage.max_steps:g}" if stage.max_steps else ""
+    return f"step {stage.last_step:g}{of}"

@@ -1,0 +1,86 @@
+"""The settings of group-relative policy optimisation; imports no torch."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from alloy.artifact import fingerprint_json
+from alloy.config import Config, TrainingConfig
+from alloy.environments.registry import fingerprint_environment
+
+
+class RolloutConfig(Config):
+    """How completions are made."""
+
+    engine: Literal["transformers", "vllm"] = "transformers"
+    max_completion_tokens: int = Field(gt=0)
+    """Of one turn."""
+    max_turns: int = Field(1, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    thinking_share: float = Field(1.0, ge=0, le=1)
+    """Of the prompts; the others are rolled out with thinking off."""
+    thinking_budget: int | None = Field(None, ge=0)
+    """Tokens; unlimited when not given."""
+    grace_tokens: int = Field(500, ge=0)
+    batch_size: int = Field(128, gt=0)
+    """Completions that the transformers engine decodes at once."""
+    vllm_memory_share: float = Field(0.3, gt=0, le=1)
+    vllm_max_model_tokens: int = Field(2048, gt=0)
+
+
+class LossConfig(Config):
+    """The policy loss. The defaults are the DAPO-style settings that Nemotron 3's public recipe uses."""
+
+    kind: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo"] = "dapo"
+    kl_coef: float = Field(0.0, ge=0)
+    """Of the KL to the parent."""
+    clip_low: float = Field(0.2, gt=0)
+    clip_high: float = Field(0.28, gt=0)
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    mask_unfinished: bool = False
+    """Whether a completion that ran into its limit carries no loss (it still counts in the baseline)."""
+
+
+class EnvironmentConfig(Config):
+    """Tasks of one environment in the blend."""
+
+    share: float = Field(1.0, gt=0)
+    """Of every batch, relative to the others'."""
+    tasks: int = Field(gt=0)
+    """How many different ones are drawn; they are repeated when they run out."""
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class PolicyOptimisationConfig(TrainingConfig):
+    """What GRPO and RLHF have in common."""
+
+    environments: dict[str, EnvironmentConfig] = Field(min_length=1)
+    rollout: RolloutConfig
+    loss: LossConfig = LossConfig()
+    prompts_per_step: int = Field(gt=0)
+    group_size: int = Field(gt=1)
+    """Completions of one prompt."""
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> "PolicyOptimisationConfig":
+        total, micro = self.prompts_per_step * self.group_size, self.train.per_device_batch_size
+        if total % micro:
+            raise ValueError(
+                f"prompts_per_step x group_size = {total} is no multiple of train.per_device_batch_size = {micro}"
+            )
+        if self.train.gradient_accumulation_steps != 1:
+            raise ValueError(
+                "train.gradient_accumulation_steps follows from prompts_per_step, group_size and "
+                "train.per_device_batch_size here: leave it out"
+            )
+        return self
+
+    def data_fingerprint(self) -> str:
+        return fingerprint_json([fingerprint_environment(name) for name in self.environments])
+
+    def shares(self) -> dict[str, float]:
+        return {name: environment.share for name, environment in self.environments.items()}
+
+    def options(self) -> dict[str, dict[str, Any]]:
+        return {name: environment.options for name, environment in self.environments.items()}

@@ -1,0 +1,1 @@
+"""Engines behind one protocol, the thinking budget, and conversations with worlds."""

@@ -1,0 +1,13 @@
+"""The config of an SFT stage; imports no torch."""
+
+from alloy.config import TrainingConfig
+from alloy.data.config import DataConfig
+
+
+class SftConfig(TrainingConfig):
+    """Staged SFT: stage 1 packs, stage 2 does not concatenate, stage 3 adds truncated traces."""
+
+    data: DataConfig
+
+    def data_fingerprint(self) -> str:
+        return self.data.fingerprint()

@@ -1,0 +1,160 @@
+"""The page as a reader has it: in a real browser, at a desk's and a phone's width."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Tab
+from conftest import make_run
+
+from alloy.report import build
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    with Tab(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(make_run(tmp_path_factory.mktemp("run")))
+
+
+VISIBLE = """[...document.querySelectorAll('{}')]
+  .filter(e => e.checkVisibility() && e.getBoundingClientRect().height > 10).length"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_shows_its_figures_without_errors(tab: Tab, report: Path, width: int, scheme: str) -> None:
+    tab.problems.clear()
+    tab.requests.clear()
+    tab.open(report, width, scheme=scheme)
+    assert tab.evaluate("innerWidth") == width
+    assert tab.evaluate(VISIBLE.format("svg.lanes")) == 1
+    assert tab.evaluate(VISIBLE.format("svg.chart")) == 4 + 6 + 3 + 3 + 6 + 3 + 3
+    assert tab.evaluate(VISIBLE.format("table.results")) == 1
+    assert tab.evaluate(VISIBLE.format(".rollout")) == 12
+    # Nothing sticks out sideways: what is wide scrolls within its own frame.
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.problems == []
+    assert tab.requests == [report.resolve().as_uri()]
+
+
+def test_a_completion_stays_text(tab: Tab, report: Path) -> None:
+    tab.open(report, 1280)
+    assert tab.evaluate("document.title") == "synthetic · Alloy"
+    assert tab.evaluate("document.querySelector('.rollout .answer').textContent").startswith(
+        "</script><script>"
+    )
+    assert tab.evaluate("document.querySelectorAll('#rollouts script, #rollouts img').length") == 0
+
+
+def test_text_can_be_read_in_both_schemes(tab: Tab, report: Path) -> None:
+    """Contrast of text and of secondary text to the paper is 4.5 or more (WCAG AA)."""
+    contrast = """(name) => {
+      const light = (colour) => {
+        const [r, g, b] = colour.match(/\\d+/g).map(Number).map((c) => c / 255)
+          .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+      };
+      const [one, two] = [getComputedStyle(document.querySelector(name)).color,
+        getComputedStyle(document.body).backgroundColor].map(light);
+      return (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
+    }"""
+    papers = set()
+    for scheme in ("light", "dark"):
+        tab.open(report, 1280, scheme=scheme)
+        papers.add(tab.evaluate("getComputedStyle(document.body).backgroundColor"))
+        for name in ("h1", ".hint", ".change.up", ".brand", ".badge"):
+            assert tab.evaluate(f"({contrast})('{name}')") >= 4.5, (scheme, name)
+    assert len(papers) == 2
+
+
+def set_field(tab: Tab, name: str, value: str) -> None:
+    tab.evaluate(
+        f"(() => {{ const field = document.getElementById('filters').elements.{name};"
+        f"field.value = '{value}'; field.dispatchEvent(new Event('input', {{bubbles: true}})); }})()"
+    )
+
+
+def found(tab: Tab) -> str:
+    return str(tab.evaluate("document.getElementById('found').textContent"))
+
+
+def test_rollouts_are_filtered(tab: Tab, report: Path) -> None:
+    tab.open(report, 1280)
+    assert found(tab).startswith("72 shown")
+    set_field(tab, "stage", "rlhf")
+    set_field(tab, "environment", "math")
+    assert found(tab).startswith("12 shown")
+    heads = tab.evaluate("[...document.querySelectorAll('.rollout header')].map(h => h.textContent)")
+    assert len(heads) == 12
+    assert all(head.startswith("rlhf") and "math" in head for head in heads)
+    set_field(tab, "low", "0.5")
+    assert found(tab) == "8 shown by these filters · mean reward 1"
+    set_field(tab, "text", "no completion says this")
+    assert found(tab) == "None match these filters."
+    set_field(tab, "text", "SYNTHETIC prompt of RLHF")
+    assert found(tab).startswith("8 shown")
+
+
+def test_a_rollout_without_a_reward_has_no_place_in_a_range(tab: Tab, report: Path) -> None:
+    tab.open(report, 1280)
+    set_field(tab, "status", "timeout")
+    assert found(tab) == "3 shown by these filters"
+    set_field(tab, "low", "0")
+    assert found(tab) == "None match these filters."
+
+
+def test_more_rollouts_follow(tab: Tab, report: Path) -> None:
+    tab.open(report, 1280)
+    tab.evaluate("document.getElementById('older').click()")
+    assert tab.evaluate(VISIBLE.format(".rollout")) == 24
+    for _ in range(4):
+        tab.evaluate("document.getElementById('older').click()")
+    assert tab.evaluate(VISIBLE.format(".rollout")) == 72
+    assert tab.evaluate("document.getElementById('older').hidden")
+
+
+def test_thinking_is_folded_until_it_is_opened(tab: Tab, report: Path) -> None:
+    tab.open(report, 390)
+    assert tab.evaluate("document.querySelectorAll('.rollout .thinking').length") == 11
+    assert tab.evaluate("document.querySelectorAll('.rollout .thinking[open]').length") == 0
+    # On a phone the two columns become one, in the order of the samples.
+    steps = tab.evaluate(
+        "[...document.querySelectorAll('.rollout')].sort((a, b) => a.getBoundingClientRect().top"
+        " - b.getBoundingClientRect().top).map(c => c.querySelector('header span').textContent)"
+    )
+    assert steps == [f"step {10 * i}" for i in range(12)]
+
+
+def test_a_chart_tells_the_value_under_the_pointer(tab: Tab, report: Path) -> None:
+    tab.open(report, 1280)
+    told = tab.evaluate(
+        """(() => {
+          const panel = [...document.querySelectorAll('#budget .panel')][2];
+          const chart = panel.querySelector('svg.chart');
+          const box = chart.getBoundingClientRect();
+          const marks = chart.querySelectorAll('circle');
+          const mark = marks[3].getBoundingClientRect();
+          chart.dispatchEvent(new PointerEvent('pointermove', {clientX: mark.left + mark.width / 2}));
+          const told = () => ['figcaption', 'b'].map((name) => panel.querySelector(name).textContent);
+          const read = told();
+          chart.dispatchEvent(new PointerEvent('pointerleave', {}));
+          return [...read, ...told()];
+        })()"""
+    )
+    title, value, rest_title, rest_value = told
+    assert title == "Tokens a completion · budget 64"
+    # A tenth of a pixel is what the drawing keeps.
+    assert float(value) == pytest.approx(30 + 0.8 * 64, abs=0.5)
+    assert (rest_title, rest_value) == ("Tokens a completion", "350")
+
+
+def test_an_empty_run_opens_without_errors(tab: Tab, tmp_path: Path) -> None:
+    tab.problems.clear()
+    tab.open(build(tmp_path), 390)
+    assert "There is no run folder in here yet." in tab.evaluate("document.body.textContent")
+    assert tab.problems == []
