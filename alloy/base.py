@@ -25,6 +25,8 @@ class ModelShape(Config):
     """As many as `heads` when not given."""
     mlp_size: int = Field(384, gt=0)
     max_positions: int = Field(2048, gt=0)
+    initializer_range: float = Field(0.02, gt=0)
+    """Standard deviation of the random weights; a narrow model learns sooner from a larger one."""
 
 
 class BaseConfig(StageConfig):
@@ -35,6 +37,8 @@ class BaseConfig(StageConfig):
     """Tokens of a vocabulary trained from scratch."""
     corpus: list[SourceConfig] = Field(default_factory=list)
     """What the tokenizer is trained on: train splits only."""
+    phrases: list[str] = Field(default_factory=list)
+    """Texts that are one token each, such as the skeleton of a tool's JSON schema."""
     shape: ModelShape | None = None
     package: str | None = None
     """A Python package that holds a *.gguf file."""

@@ -2,7 +2,8 @@
 
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -26,7 +27,9 @@ def train(config: BaseConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     seed_everything(config.seed)
     if config.source == "scratch":
         assert config.shape is not None  # the config's own rule
-        tokenizer = train_tokenizer(corpus_texts(config.corpus, config.seed), config.vocabulary)
+        tokenizer = train_tokenizer(
+            corpus_texts(config.corpus, config.seed), config.vocabulary, config.phrases
+        )
         model = random_model(config.shape, tokenizer)
     else:
         assert config.package is not None  # the config's own rule
@@ -47,8 +50,15 @@ def corpus_texts(corpus: Iterable[SourceConfig], seed: int) -> Iterator[str]:
                 yield from (json.dumps(call) for call in turn.get("tool_calls") or [])
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with digits apart and the chat format's tags as single tokens."""
+def train_tokenizer(
+    texts: Iterable[str], vocabulary: int, phrases: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with digits apart and the chat format's tags as single tokens.
+
+    Args:
+        vocabulary: tokens in all, tags and phrases included.
+        phrases: texts that are one token each; the longest that fits is taken.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -58,17 +68,25 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - len(TAG_TOKENS),
+        vocab_size=vocabulary - len(TAG_TOKENS) - len(phrases),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=list(SPECIAL_TOKENS),
         show_progress=False,
     )
-    # The roles stand in every rendering, and in no turn.
-    tokenizer.train_from_iterator([*texts, *["system user assistant tool Tools"] * 100], trainer)
-    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAG_TOKENS])
+    # The roles stand in every rendering, and in no turn. Phrases are tokens already: what is left is learned.
+    pieces = [piece for text in texts for piece in _without(text, phrases)]
+    tokenizer.train_from_iterator([*pieces, *["system", "user", "assistant", "tool", "Tools"] * 1000], trainer)
+    tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in (*TAG_TOKENS, *phrases)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=TURN_CLOSE, pad_token=PAD, chat_template=TEMPLATE, padding_side="left"
     )
+
+
+def _without(text: str, phrases: Sequence[str]) -> list[str]:
+    if not phrases:
+        return [text]
+    longest_first = sorted(phrases, key=len, reverse=True)
+    return [piece for piece in re.split("|".join(map(re.escape, longest_first)), text) if piece]
 
 
 def random_model(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -81,6 +99,7 @@ def random_model(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> Llama
         intermediate_size=shape.mlp_size,
         max_position_embeddings=shape.max_positions,
         tie_word_embeddings=True,
+        initializer_range=shape.initializer_range,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

@@ -28,6 +28,8 @@ class OptimConfig(Config):
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     """Share of all steps."""
     weight_decay: float = Field(0.0, ge=0)
+    beta2: float = Field(0.999, gt=0, lt=1)
+    """AdamW's decay of the squared gradients; short runs want a shorter memory."""
     max_grad_norm: float = Field(1.0, gt=0)
     scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
 

@@ -27,7 +27,7 @@ from alloy.rl_config import PolicyOptimisationConfig
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_row
 from alloy.rollout.engine import Engine, Sampling
 from alloy.rollout.transformers_engine import TransformersEngine
-from alloy.training import RunCallback, common_arguments
+from alloy.training import RunCallback, common_arguments, silence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -120,6 +120,18 @@ class PolicyTrainer(GRPOTrainer):
             rollout_func=lambda prompts, trainer: self.rollouts_of(prompts),
             callbacks=[RunCallback(run)],
         )
+        silence(self)
+        if config.rollout.engine == "vllm" and not self.use_vllm:
+            self._colocate_on_cpu()
+
+    def _colocate_on_cpu(self) -> None:
+        from alloy.rollout.vllm_colocated import CloseAtEnd, ColocatedVllm
+
+        rollout = self.alloy_config.rollout
+        self.vllm_generation = ColocatedVllm(self.model, self.accelerator, self.processing_class, rollout)
+        self._last_loaded_step = -1
+        self.use_vllm = True
+        self.add_callback(CloseAtEnd(self.vllm_generation))
 
     def rollouts_of(self, prompts: Sequence[str]) -> dict[str, list[Any]]:
         """TRL's rollout function: prompts (indices of tasks, each repeated for its group) to token ids."""
@@ -221,10 +233,11 @@ def to_trl(config: PolicyOptimisationConfig, run: Run) -> GRPOConfig:
         "mask_truncated_completions": loss.mask_unfinished,
         "shuffle_dataset": False,
         "disable_dropout": True,
-        "use_vllm": config.rollout.engine == "vllm",
+        # On a CPU the trainer is given its engine after it is made: TRL's own start needs a GPU.
+        "use_vllm": config.rollout.engine == "vllm" and torch.cuda.is_available(),
         "log_completions": False,
     }
-    if config.rollout.engine == "vllm":
+    if arguments["use_vllm"]:
         arguments |= {
             "vllm_mode": "colocate",
             "vllm_gpu_memory_utilization": config.rollout.vllm_memory_share,

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from alloy.artifact import Run, is_main_process
 from alloy.config import TrainingConfig
@@ -29,6 +29,7 @@ def common_arguments(config: TrainingConfig, run: Run) -> dict[str, Any]:
         "lr_scheduler_type": config.optim.scheduler,
         "warmup_steps": config.optim.warmup_ratio,
         "weight_decay": config.optim.weight_decay,
+        "adam_beta2": config.optim.beta2,
         "max_grad_norm": config.optim.max_grad_norm,
         "bf16": config.train.precision == "bfloat16",
         "use_cpu": not on_gpu,
@@ -98,6 +99,11 @@ def show_progress(step: int, total: int, began: float, numbers: dict[str, float]
     told = "  ".join(f"{key.split('/')[-1]} {numbers[key]:.3f}" for key in _SHOWN if key in numbers)
     line = f"  step {step}/{total}  {told}  {spent:.0f} s, {left:.0f} s left"
     print(f"\r{line:100.100}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+
+
+def silence(trainer: Any) -> None:
+    """The trainer's own printing is off: progress is shown by `RunCallback`."""
+    trainer.remove_callback(PrinterCallback)
 
 
 def last_checkpoint(run: Run) -> str | None:

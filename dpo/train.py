@@ -18,7 +18,7 @@ from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_ro
 from alloy.rollout.engine import Sampling
 from alloy.rollout.factory import open_engine
 from alloy.stage import say
-from alloy.training import RunCallback
+from alloy.training import RunCallback, silence
 from dpo.config import DpoConfig
 from dpo.pairs import Pair, make_pairs
 from dpo.trainer import PairCollator, WrittenTokensDPOTrainer, to_trl
@@ -35,12 +35,17 @@ def train(config: DpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     loop = _Loop(config, run, environments)
 
     policy = parents["parent"].path
-    best, best_success = policy, loop.validate(policy, validation, 0)
+    finished = [_finished(run.folder / f"iteration-{i}") for i in range(config.iterations + 1)]
+    first_open = finished.index(None) if None in finished else len(finished)
+    # What an interrupted iteration has logged is logged again.
+    run.rewind((first_open - 1) * config.train.max_steps)
+    start = finished[0] or loop.measure_start(policy, validation, run.folder / "iteration-0")
+    best, best_success = policy, float(start["metrics"]["validation/success"])
     metrics = {"validation/success/0": best_success}
     tokens = 0
     for iteration in range(1, config.iterations + 1):
         folder = run.folder / f"iteration-{iteration}"
-        done = _finished(folder)
+        done = finished[iteration] if iteration < first_open else None
         if done is None:
             tasks = drawn[(iteration - 1) * config.tasks : iteration * config.tasks]
             done = loop.iterate(iteration, policy, tasks, validation, folder)
@@ -63,7 +68,6 @@ def _finished(folder: Path) -> dict[str, Any] | None:
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text())
         return found
-    shutil.rmtree(folder, ignore_errors=True)
     return None
 
 
@@ -76,9 +80,9 @@ class _Loop:
         self.environments = environments
 
     def sample(
-        self, policy: Path, tasks: Sequence[Task], k: int, seed: int, temperature: float | None = None
+        self, policy: Path, tasks: Sequence[Task], k: int, seed: int, step: int, temperature: float | None = None
     ) -> list[list[Rollout]]:
-        """`k` rollouts of each task, judged by the end state of its world."""
+        """`k` rollouts of each task, judged by the end state of its world; some are kept under `step`."""
         rollout = self.config.rollout
         tokenizer = load_tokenizer(policy)
         repeated = [task for task in tasks for _ in range(k)]
@@ -97,23 +101,35 @@ class _Loop:
                 RolloutPlan(sampling, rollout.max_turns, rollout.thinking_budget),
                 seed,
             )
-        self.run.sample(sample_row(r, tokenizer, seed) for r in found[:: max(1, len(found) // 16)][:16])
+        self.run.sample(sample_row(r, tokenizer, step) for r in found[:: max(1, len(found) // 16)][:16])
         return [found[i : i + k] for i in range(0, len(found), k)]
 
     def validate(self, policy: Path, tasks: Sequence[Task], iteration: int) -> float:
         """Greedy success on held-out tasks."""
-        groups = self.sample(policy, tasks, 1, self.config.seed, temperature=0.0)
+        step = iteration * self.config.train.max_steps
+        groups = self.sample(policy, tasks, 1, self.config.seed, step, temperature=0.0)
         won = [float(_won(group[0])) for group in groups]
         interval = mean_interval(won)
         say(f"  iteration {iteration}: validation success {interval.percent()} (n={interval.n})")
-        self.run.log(iteration * self.config.train.max_steps, {"validation/success": interval.value})
+        self.run.log(step, {"validation/success": interval.value})
         return interval.value
+
+    def measure_start(self, policy: Path, tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
+        """The parent's own success, against which the iterations are held."""
+        done = {"metrics": {"validation/success": self.validate(policy, tasks, 0)}}
+        if is_main_process():
+            folder.mkdir(exist_ok=True)
+            write_atomically(folder / "iteration.json", json.dumps(done, indent=1))
+        return done
 
     def iterate(
         self, iteration: int, policy: Path, tasks: Sequence[Task], validation: Sequence[Task], folder: Path
     ) -> dict[str, Any]:
+        if is_main_process():
+            shutil.rmtree(folder, ignore_errors=True)  # what a kill has left of this iteration
         seed = self.config.seed * 100 + iteration
-        groups = self.sample(policy, tasks, self.config.rollouts_per_task, seed)
+        step = (iteration - 1) * self.config.train.max_steps + 1
+        groups = self.sample(policy, tasks, self.config.rollouts_per_task, seed, step)
         pairs, counts = make_pairs(groups, self.config.pairing, seed)
         success = sum(_won(r) for group in groups for r in group) / sum(len(group) for group in groups)
         say(
@@ -149,6 +165,7 @@ class _Loop:
             peft_config=lora_to_peft(self.config.lora),
             callbacks=[RunCallback(self.run, offset=(iteration - 1) * self.config.train.max_steps)],
         )
+        silence(trainer)
         trainer.train()
         save_trained(trainer, tokenizer, folder / "model")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)

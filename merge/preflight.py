@@ -158,7 +158,7 @@ def _compare_architectures(reasoning: Checkpoint, chat: Checkpoint, found: _Find
         quantization = parent.config.get("quantization_config")
         if quantization:
             found.hard(
-                f"{parent.role}: {parent.folder} is quantised ({quantization.get('quant_method', 'unnamed')})",
+                f"{parent.role}: {parent.folder} is quantised ({quantization.get('quant_method', '?')})",
                 "Name the checkpoint it was made from, or save it dequantised.",
             )
 

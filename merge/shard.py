@@ -28,9 +28,6 @@ _PIECE_WEIGHTS = 1 << 20
 """Weights a thread blends at once; with `_MOST_THREADS` this bounds the memory."""
 _MOST_THREADS = 8
 
-Progress = Callable[[int], None]
-"""Called with the bytes of the result that were written."""
-
 
 @dataclass(frozen=True)
 class Shard:
@@ -100,7 +97,7 @@ class _Slot:
 class ShardWriter:
     """Writes shards one after another with the same threads and buffers."""
 
-    def __init__(self, alpha: float, progress: Progress) -> None:
+    def __init__(self, alpha: float, progress: Callable[[int], None]) -> None:
         self.alpha = alpha
         self.progress = progress
         threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from alloy.errors import InputError
 from merge.card import model_card
 from merge.checkpoint import INDEX, Checkpoint, Role, open_checkpoint, read_json
 from merge.preflight import Plan, check_disk, preflight
-from merge.shard import Progress, Shard, ShardWriter, into_shards
+from merge.shard import Shard, ShardWriter, into_shards
 
 MAX_SHARD_BYTES = 4 << 30
 RECORD = "merge.json"
@@ -40,6 +41,10 @@ _NOT_KEPT = {
     "trainer_state.json",
     "pytorch_model.bin.index.json",
 }
+
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that were just written, and those of all weight files."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def merge_checkpoints(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     replace: bool = False,
     table: str = "",
-    progress: Progress = lambda written: None,
+    progress: Progress = lambda written, total: None,
 ) -> MergeReport:
     """Write (1 - alpha) * reasoning + alpha * chat as a Hugging Face folder.
 
@@ -181,10 +186,11 @@ def _write_shards(
     progress: Progress,
 ) -> None:
     """Write what is not done yet; `done` grows by a shard at a time, here and on the disk."""
-    with ShardWriter(alpha, progress) as writer:
+    total = sum(shard.size for shard in shards)
+    with ShardWriter(alpha, lambda written: progress(written, total)) as writer:
         for shard in shards:
             if shard.name in done:
-                progress(shard.size)
+                progress(shard.size, total)
                 continue
             done[shard.name] = writer.write(shard, partial / shard.name)
             _sync_folder(partial)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from alloy.data.sources import read_jsonl
+from alloy.data.sources import read_jsonl, read_turn
 from alloy.environments.registry import make_environment
 from alloy.environments.task import Message
 from alloy.errors import InputError
@@ -37,6 +37,8 @@ def read_preferences(config: PreferenceConfig, seed: int) -> tuple[list[Preferen
         raise InputError(
             f"{config.path}: {len(rows)} pairs, data.pairs + data.held_out = {wanted}. Lower one of the two."
         )
+    if len({row.margin is None for row in rows}) > 1:
+        raise InputError(f"{config.path}: some pairs have a margin and some have none. Give one to all or to none.")
     return rows[: config.pairs], rows[config.pairs : wanted]
 
 
@@ -54,15 +56,29 @@ def _from_file(config: PreferenceConfig) -> Iterator[Preference]:
         missing = [key for key in ("prompt", "chosen", "rejected") if key not in row]
         if missing:
             raise InputError(f"{config.path}:{number}: no {' and no '.join(missing)}. Rename the columns.")
-        prompt = row["prompt"]
-        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        chosen, rejected = (_answer(row[key], config, number) for key in ("chosen", "rejected"))
-        yield Preference(turns, chosen, rejected, row.get("margin"))
+        where = f"{config.path}:{number}"
+        chosen, rejected = (_answer(row[key], where) for key in ("chosen", "rejected"))
+        yield Preference(_prompt(row["prompt"], where), chosen, rejected, _margin(row, where))
 
 
-def _answer(value: Any, config: PreferenceConfig, number: int) -> str:
+def _prompt(value: Any, where: str) -> list[Message]:
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    if isinstance(value, list) and value:
+        return [read_turn(turn, where) for turn in value]
+    raise InputError(f"{where}: a prompt is a text or a list of turns, not {str(value)[:60]!r}.")
+
+
+def _margin(row: dict[str, Any], where: str) -> float | None:
+    margin = row.get("margin")
+    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float)):
+        raise InputError(f"{where}: margin is {margin!r}, a number is needed.")
+    return margin
+
+
+def _answer(value: Any, where: str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value and isinstance(value[-1], dict) and isinstance(value[-1].get("content"), str):
         return str(value[-1]["content"])
-    raise InputError(f"{config.path}:{number}: an answer is a text or a list of turns, not {str(value)[:60]!r}.")
+    raise InputError(f"{where}: an answer is a text or a list of turns, not {str(value)[:60]!r}.")

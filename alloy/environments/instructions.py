@@ -19,6 +19,7 @@ _SENTENCES = (
     "Some days I think of {topic}.",
     "My friends love {topic} too.",
 )
+_NOTES_AFTER = ("It is nice.", "Ask me more.", "I mean it.")
 _ENDINGS = ("That is all.", "Thank you.", "Good night.", "See you soon.")
 
 # Each constraint draws its arguments, says itself in words (five wordings) and mends a draft.
@@ -43,7 +44,11 @@ def _ending(rng: random.Random) -> dict[str, Any]:
 
 
 def _words(rng: random.Random) -> dict[str, Any]:
-    return {"relation": "less than", "num_words": rng.choice((8, 10, 12))}
+    return {"relation": "less than", "num_words": rng.choice((11, 12, 14))}
+
+
+def _postscript(rng: random.Random) -> dict[str, Any]:
+    return {"postscript_marker": "P.S."}
 
 
 def _none(rng: random.Random) -> dict[str, Any]:
@@ -101,14 +106,14 @@ CONSTRAINTS: dict[str, tuple[Callable[[random.Random], dict[str, Any]], tuple[st
             "Less than {1} words please.",
         ),
     ),
-    "change_case:english_lowercase": (
-        _none,
+    "detectable_content:postscript": (
+        _postscript,
         (
-            "Use lowercase only.",
-            "No capital letters.",
-            "Write all in lowercase.",
-            "Keep it lowercase.",
-            "Only small letters.",
+            'Add a note after "{0}"',
+            'End with a "{0}" line.',
+            'Put a "{0}" at the end.',
+            'It needs a "{0}" too.',
+            'Append a "{0}" note.',
         ),
     ),
     "startend:quotation": (
@@ -136,7 +141,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[random.Random], dict[str, Any]], tuple[st
 # Pairs that no text can follow at once: a quotation ends with its quote, and a list has no last sentence.
 _APART = {
     frozenset(("startend:quotation", "startend:end_checker")),
-    frozenset(("change_case:english_lowercase", "startend:end_checker")),
+    frozenset(("length_constraints:number_words", "detectable_content:postscript")),
     frozenset(("startend:quotation", "detectable_format:title")),
     frozenset(("startend:quotation", "detectable_format:number_bullet_lists")),
     frozenset(("length_constraints:number_words", "detectable_format:number_bullet_lists")),
@@ -216,7 +221,7 @@ _NOTES = {
     "detectable_format:number_bullet_lists": "bullets: {0}",
     "startend:end_checker": 'end: "{0}"',
     "length_constraints:number_words": "words under {1}",
-    "change_case:english_lowercase": "lowercase",
+    "detectable_content:postscript": "note",
     "startend:quotation": "quotes",
     "detectable_format:title": "title",
 }
@@ -243,11 +248,11 @@ def compose(rng: random.Random, topic: str, wanted: dict[str, dict[str, Any]]) -
     text = "\n".join(f"* {line}" for line in lines) if bullets else " ".join(lines)
     if "detectable_format:title" in wanted:
         text = f"<<{topic}>>\n{text}"
+    if "detectable_content:postscript" in wanted:
+        text = f"{text}\nP.S. {rng.choice(_NOTES_AFTER)}"
     if "startend:end_checker" in wanted:
         ending = wanted["startend:end_checker"]["end_phrase"]
         text = (
             ending if words and len(f"{text} {ending}".split()) >= words["num_words"] else f"{text} {ending}"
         )
-    if "change_case:english_lowercase" in wanted:
-        text = text.lower()
     return f'"{text}"' if "startend:quotation" in wanted else text

@@ -205,9 +205,9 @@ def _describe(row: Row) -> str:
     badge = f'<span class="badge {state}">{state}</span>' if state else ""
     why = f"<small>{escape(stage.why)}</small>" if stage.why else ""
     curve = main_curve(stage)
-    what = escape((stage.kind or "stage") + origin)
+    name, what = escape(stage.name), escape((stage.kind or "stage") + origin)
     return (
-        f'<li><div class="who"><b title="{escape(stage.name)}">{escape(stage.name)}</b>{badge}<small title="{what}">{what}</small></div>'
+        f'<li><div class="who"><b title="{name}">{name}</b>{badge}<small title="{what}">{what}</small></div>'
         f'<div class="spark">{sparkline(curve) if curve else ""}</div>'
         f'<div class="gist">{_main_metrics(stage) or why}</div><div class="cost">{_cost(stage)}</div></li>'
     )
@@ -222,7 +222,10 @@ def _main_metrics(stage: Stage) -> str:
     """The first two of what the stage itself says matters."""
     known = ((name, number(value)) for name, value in mapping(stage.artifact.get("metrics")).items())
     shown = [(name, value) for name, value in known if value is not None][:2]
-    return "".join(f"<span title="{escape(name)}"><i>{escape(name)}</i> <b>{figure(value)}</b></span>" for name, value in shown)
+    return "".join(
+        f'<span title="{escape(name)}"><i>{escape(name)}</i> <b>{figure(value)}</b></span>'
+        for name, value in shown
+    )
 
 
 def _cost(stage: Stage) -> str:

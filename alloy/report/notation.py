@@ -14,11 +14,13 @@ def escape(value: object) -> str:
 
 
 def figure(value: float) -> str:
-    """Three significant digits, with a true minus; 0.0001234 reads 1.23e-4."""
+    """Three significant digits, with a true minus: 1,234, 1.23M, 1.23e−4."""
     if value == 0:
         return "0"
     size = abs(value)
-    if size >= 1e6 or size < 1e-3:
+    if 1e6 <= size < 1e15:
+        written = count(size)
+    elif size >= 1e15 or size < 1e-3:
         mantissa, exponent = f"{size:.2e}".split("e")
         written = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}".replace("-", MINUS)
     elif size >= 1000:

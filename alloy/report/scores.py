@@ -17,7 +17,7 @@ def table(evaluation: Stage) -> str:
         return ""
     stages = _named(results.get("stages"), cells)
     suites = _named(results.get("suites"), {suite: 0 for row in cells.values() for suite in row})
-    changes = _changes(results.get("differences"))
+    changes = _changes(results.get("differences"), cells)
     columns = {suite: [Estimate(cells[stage].get(suite)) for stage in stages] for suite in suites}
     head = "".join(f"<th scope=col>{_heading(suite, cells, columns[suite])}</th>" for suite in suites)
     body = ""
@@ -42,13 +42,17 @@ def _named(listed: Any, found: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys([*names, *found]))
 
 
-def _changes(differences: Any) -> dict[tuple[str, str], list[tuple[str, Estimate]]]:
+def _changes(
+    differences: Any, cells: dict[str, dict[str, Any]]
+) -> dict[tuple[str, str], list[tuple[str, Estimate]]]:
+    """By stage and suite each parent with the change to it, of the metric that the cell shows."""
     found: dict[tuple[str, str], list[tuple[str, Estimate]]] = {}
     for entry in map(mapping, items(differences)):
         change = Estimate(entry)
-        if change.value is not None:
-            key = (text(entry.get("stage")), text(entry.get("suite")))
-            found.setdefault(key, []).append((text(entry.get("parent")), change))
+        stage, suite = text(entry.get("stage")), text(entry.get("suite"))
+        shown = text(mapping(cells.get(stage, {}).get(suite)).get("metric"))
+        if change.value is not None and text(entry.get("metric")) in ("", shown):
+            found.setdefault((stage, suite), []).append((text(entry.get("parent")), change))
     return found
 
 

@@ -1,12 +1,14 @@
 """`python -m alloy verify NAME < in.jsonl > out.jsonl`."""
 
 import argparse
+import importlib
 import json
 import os
 import queue
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from alloy.command import Parser
@@ -67,6 +69,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise InputError(
             "alloy verify workbench: --data is needed. Name the folder with the benchmark's files."
         )
+    if options.name == "workbench":
+        # What is wrong with the folder is said once and before any row, not in every verdict.
+        importlib.import_module("alloy.environments.workbench").row_verifier(Path(options.data))
     return options
 
 

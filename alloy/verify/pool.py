@@ -180,6 +180,7 @@ class _Worker:
         self.progress = progress
         self.pending: dict[int, dict[str, Any]] = {}
         self.starts = 0
+        self.killed = False
 
     def give(self, name: str, chunk: list[Item]) -> None:
         self.pending = dict(chunk)
@@ -192,6 +193,9 @@ class _Worker:
         return int(number), time.monotonic() - began
 
     def kill(self) -> None:
+        if self.killed:
+            return
+        self.killed = True
         for end in (os.killpg, os.kill):
             try:
                 end(self.pid, signal.SIGKILL)
@@ -274,6 +278,7 @@ class _Call:
 
         Rows that it had judged and not yet sent are judged again.
         """
+        self.pool.raise_if_closed()
         number, _ = worker.at()
         del self.busy[worker.connection]
         self.pool.replace(worker)

@@ -27,7 +27,7 @@ class Quantity:
     unit: str = ""
 
 
-_GROUPED = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+(?!\d)|\d+"
+_GROUPED = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:[ ]\d{3})+(?!\d)|\d+"
 _UNSIGNED = rf"(?:(?:{_GROUPED})(?:\.\d+)?|\.\d+)\.?(?!\d)"
 _FRACTION = r"\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))"
 _QUANTITY = re.compile(

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -181,7 +182,7 @@ def _prepare_reasoning_gym() -> None:
 
 def _workbench(row: WorkbenchRow) -> Verdict:
     workbench = importlib.import_module("alloy.environments.workbench")
-    judge = _row_verifiers.get(row.data) or workbench.row_verifier(row.data)
+    judge = _row_verifiers.get(row.data) or workbench.row_verifier(Path(row.data))
     _row_verifiers[row.data] = judge
     return cast(Verdict, judge(row.model_extra or {}))
 

@@ -1,80 +1,16 @@
-"""Small model folders, written with the safetensors library (an oracle for our own writer)."""
-
-import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
+from merge_models import WriteModel, weights, write_folder
 from torch import Tensor
-
-TOKENS = {"<pad>": 0, "<s>": 1, "</s>": 2, "a": 3, "b": 4}
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "vocab_size": 5,
-    "eos_token_id": 2,
-    "tie_word_embeddings": False,
-}
-
-WriteModel = Callable[..., Path]
-
-
-def weights(seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> dict[str, Tensor]:
-    rng = torch.Generator().manual_seed(seed)
-    shapes = {
-        "model.embed_tokens.weight": (5, 4),
-        "model.layers.0.mlp.up_proj.weight": (8, 4),
-        "model.norm.weight": (4,),
-        "lm_head.weight": (5, 4),
-    }
-    return {name: torch.randn(shape, generator=rng).to(dtype) for name, shape in shapes.items()}
-
-
-def tokenizer_json(tokens: dict[str, int] = TOKENS) -> dict[str, Any]:
-    return {"model": {"type": "BPE", "vocab": tokens, "merges": []}, "added_tokens": []}
 
 
 @pytest.fixture
 def write_model(tmp_path: Path) -> WriteModel:
-    """Write a model folder; every part can be replaced, `None` leaves a file out."""
+    """Write a model folder of this name; every part of it can be replaced."""
 
-    def write(
-        name: str,
-        tensors: dict[str, Tensor] | None = None,
-        *,
-        shards: Sequence[Sequence[str]] = (),
-        config: dict[str, Any] | None = None,
-        tokenizer: dict[str, Any] | None = tokenizer_json(),  # noqa: B008
-        template: str | None = "{{ messages }}",
-        tokenizer_config: dict[str, Any] | None = None,
-        generation: dict[str, Any] | None = None,
-    ) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        tensors = weights(len(name)) if tensors is None else tensors
-        if shards:
-            where = {}
-            for number, names in enumerate(shards, 1):
-                file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-                save_file({n: tensors[n] for n in names}, folder / file, {"format": "pt"})
-                where |= dict.fromkeys(names, file)
-            (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
-        else:
-            save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-        parts = {
-            "config.json": {**CONFIG, **(config or {})},
-            "tokenizer.json": tokenizer,
-            "tokenizer_config.json": {"eos_token": "</s>", "pad_token": "<pad>", **(tokenizer_config or {})},
-            "generation_config.json": {"eos_token_id": 2, **(generation or {})},
-        }
-        for file, content in parts.items():
-            if content is not None:
-                (folder / file).write_text(json.dumps(content))
-        if template is not None:
-            (folder / "chat_template.jinja").write_text(template)
-        return folder
+    def write(name: str, tensors: dict[str, Tensor] | None = None, **parts: Any) -> Path:
+        return write_folder(tmp_path / name, weights(len(name)) if tensors is None else tensors, **parts)
 
     return write

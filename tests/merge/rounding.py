@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 # Stored bits of the significand, exponent of the smallest normal number.
-_FORMATS = {torch.bfloat16: (7, -126), torch.float16: (10, -14), torch.float32: (23, -126), torch.float64: (52, -1022)}
+_FORMATS = {
+    torch.bfloat16: (7, -126),
+    torch.float16: (10, -14),
+    torch.float32: (23, -126),
+    torch.float64: (52, -1022),
+}
 
 
 def nearest_even(value: Fraction, dtype: torch.dtype) -> float:
@@ -22,7 +27,9 @@ def nearest_even(value: Fraction, dtype: torch.dtype) -> float:
     return math.copysign(float(round(size / unit) * unit), value)
 
 
-def wrongly_rounded(result: Tensor, a: Tensor, b: Tensor, alpha: float) -> list[tuple[float, float, float, float]]:
+def wrongly_rounded(
+    result: Tensor, a: Tensor, b: Tensor, alpha: float
+) -> list[tuple[float, float, float, float]]:
     """(a, b, expected, got) wherever a result is not the exact blend rounded once."""
     share = Fraction(alpha)
     rows = zip(a.double().tolist(), b.double().tolist(), result.double().tolist(), strict=True)

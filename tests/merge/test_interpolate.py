@@ -40,7 +40,9 @@ def pair(kind: str, dtype: torch.dtype, count: int, seed: int) -> tuple[torch.Te
     alpha=st.one_of(st.floats(0, 1), st.sampled_from([0.1, 0.2, 0.25, 0.3, 0.5, 0.7, 0.9])),
     seed=st.integers(0, 2**31),
 )
-def test_every_weight_is_the_exact_blend_rounded_once(kind: str, dtype: torch.dtype, alpha: float, seed: int) -> None:
+def test_every_weight_is_the_exact_blend_rounded_once(
+    kind: str, dtype: torch.dtype, alpha: float, seed: int
+) -> None:
     a, b = pair(kind, dtype, 100, seed)
     assert wrongly_rounded(interpolate(a, b, alpha), a, b, alpha) == []
 
@@ -145,9 +147,9 @@ def test_what_cannot_be_blended_is_said() -> None:
             interpolate(a, a, alpha)
 
 
-@pytest.mark.parametrize("alpha", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("alpha", [0.1, 0.3])
 def test_torch_alone_would_round_a_third_of_bfloat16_wrong(alpha: float) -> None:
-    # The reason for all of this; if torch ever rounds once by itself, the module can go.
+    # The oracle sees what this module is for.
     a, b = pair("random", torch.bfloat16, 2000, 3)
     plain = (1 - alpha) * a + alpha * b
-    assert len(wrongly_rounded(plain, a, b, alpha)) > (200 if alpha != 0.5 else 0)
+    assert len(wrongly_rounded(plain, a, b, alpha)) > 500

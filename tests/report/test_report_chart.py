@@ -82,7 +82,15 @@ def test_a_chart_without_points_is_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [(0, "0"), (0.12345, "0.123"), (-2.5, "−2.5"), (1234.5, "1,234"), (1e-5, "1e−5"), (1.234e9, "1.23e9")],
+    [
+        (0, "0"),
+        (0.12345, "0.123"),
+        (-2.5, "−2.5"),
+        (1234.5, "1,234"),
+        (1e-5, "1e−5"),
+        (1.234e9, "1.23B"),
+        (-2e20, "−2e20"),
+    ],
 )
 def test_figures_have_three_digits(value: float, written: str) -> None:
     assert figure(value) == written

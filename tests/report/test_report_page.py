@@ -95,6 +95,18 @@ def test_a_significant_loss_is_marked_as_such(run_root: Path) -> None:
     assert "38.0 ▼ −10.0 significantly worse" in Page(build(run_root)).text
 
 
+def test_a_change_belongs_to_the_metric_that_is_shown(run_root: Path) -> None:
+    path = run_root / "evaluate" / "results.json"
+    results = json.loads(path.read_text())
+    change = {"stage": "grpo", "parent": "sft-3", "suite": "chat", "low": 0.01, "high": 0.5, "n": 200}
+    results["differences"] = [
+        {**change, "metric": "quality", "value": 0.12},
+        {**change, "metric": "another one", "value": 0.34},
+    ]
+    write_json(path, results)
+    assert "38.0 ▲ +12.0 significantly better 31.3" in Page(build(run_root)).text
+
+
 def test_scores_beyond_percent_are_written_as_they_are(run_root: Path) -> None:
     cell = {"metric": "reward of the reward model", "value": -1.25, "low": -1.5, "high": -1.0, "n": 64}
     write_json(run_root / "evaluate" / "results.json", {"cells": {"rlhf": {"chat": cell}}})

@@ -1,0 +1,59 @@
+"""A tiny policy that every room's tests share, built as `alloy.base` builds one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# The machine may be busy: a property is not wrong because an example took long.
+settings.register_profile("alloy", deadline=None, max_examples=60)
+settings.load_profile("alloy")
+
+CORPUS = ("math", "instructions", "chat", "recall")
+
+
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test inherits a rank from the shell that started it."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "ALLOY_TRACEBACK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer Llama with a vocabulary of 600 tokens, trained on the project's own texts."""
+    from alloy.base import BaseConfig, ModelShape
+    from alloy.build_base import corpus_texts, random_model, train_tokenizer
+    from alloy.data.config import SourceConfig
+    from alloy.policy import save_policy, seed_everything
+
+    config = BaseConfig(
+        source="scratch",
+        vocabulary=600,
+        corpus=[SourceConfig(environment=name, rows=60) for name in CORPUS],
+        shape=ModelShape(hidden_size=32, layers=2, heads=2, mlp_size=64, max_positions=512),
+    )
+    seed_everything(0)
+    tokenizer = train_tokenizer(corpus_texts(config.corpus, 0), config.vocabulary)
+    assert config.shape is not None
+    model = random_model(config.shape, tokenizer)
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    save_policy(model, tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tiny_model_folder: Path) -> Any:
+    from alloy.policy import load_tokenizer
+
+    return load_tokenizer(tiny_model_folder)
+
+
+@pytest.fixture
+def tiny_model(tiny_model_folder: Path) -> Iterator[Any]:
+    """A fresh copy in float32: a test may train it."""
+    from alloy.policy import load_model
+
+    yield load_model(tiny_model_folder).eval()
