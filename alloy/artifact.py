@@ -421,7 +421,7 @@ def resolve_parents(config: StageConfig) -> dict[str, Parent]:
                 f"Set {role} to a run folder, or name its stage under needs in pipeline.yaml."
             )
         else:
-            found[role] = _hub_or_folder(getattr(config, "model"))
+            found[role] = _hub_or_folder(str(getattr(config, "model")))  # noqa: B009
     return found
 
 

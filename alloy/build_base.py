@@ -5,10 +5,18 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from alloy.artifact import Artifact, Parent, Run
 from alloy.base import BaseConfig, ModelShape
@@ -134,7 +142,7 @@ def convert_gguf(package: str) -> tuple[torch.nn.Module, PreTrainedTokenizerFast
     return model, tokenizer
 
 
-def teach_chat_format(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast) -> None:
+def teach_chat_format(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     """Add the tokens of our chat format that a tokenizer lacks, and set template, end of turn and padding."""
     missing_special = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
     tokenizer.add_special_tokens({"additional_special_tokens": missing_special}, replace_extra_special_tokens=False)

@@ -24,6 +24,8 @@ def main(run: Callable[[list[str]], int], arguments: Sequence[str] | None = None
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # The libraries' progress bars would cut through ours.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         return run(list(sys.argv[1:] if arguments is None else arguments))

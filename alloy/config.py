@@ -63,7 +63,7 @@ class LoraConfig(Config):
 class LoggingConfig(Config):
     """What a run says of itself while it runs; always to `metrics.jsonl`."""
 
-    every_steps: int = Field(10, gt=0)
+    every_steps: int = Field(default=10, gt=0)
     tensorboard: bool = True
 
 

@@ -152,7 +152,7 @@ def import_stage(package: str) -> Stage:
             f"package: {package!r} is no stage ({missing}). Known: alloy.base, sft, grpo, dpo, rlhf, "
             "rlhf.reward_model, merge, alloy.evaluate."
         )
-    return module  # type: ignore[return-value]
+    return module
 
 
 def stage_overrides(recipe: Recipe, stage: str, overrides: Sequence[str]) -> list[str]:

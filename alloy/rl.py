@@ -7,19 +7,16 @@ thinking on and off, budgets), verdicts, and which prompts stand in a batch.
 
 import os
 import random
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from pydantic import Field
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
 from alloy.artifact import Run
-from alloy.config import Config
 from alloy.environments.registry import Environments
 from alloy.environments.task import Task
 from alloy.policy import lora_to_peft
@@ -133,7 +130,7 @@ class PolicyTrainer(GRPOTrainer):
         self.use_vllm = True
         self.add_callback(CloseAtEnd(self.vllm_generation))
 
-    def rollouts_of(self, prompts: Sequence[str]) -> dict[str, list[Any]]:
+    def rollouts_of(self, prompts: Sequence[str]) -> dict[str, Any]:
         """TRL's rollout function: prompts (indices of tasks, each repeated for its group) to token ids."""
         indices = [int(prompt) for prompt in prompts]
         seed = self.alloy_config.seed + 7919 * (self.state.global_step + 1) + self.accelerator.process_index

@@ -33,10 +33,10 @@ class LossConfig(Config):
     """The policy loss. The defaults are the DAPO-style settings that Nemotron 3's public recipe uses."""
 
     kind: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo"] = "dapo"
-    kl_coef: float = Field(0.0, ge=0)
+    kl_coef: float = Field(default=0.0, ge=0)
     """Of the KL to the parent."""
-    clip_low: float = Field(0.2, gt=0)
-    clip_high: float = Field(0.28, gt=0)
+    clip_low: float = Field(default=0.2, gt=0)
+    clip_high: float = Field(default=0.28, gt=0)
     scale_rewards: Literal["group", "batch", "none"] = "group"
     mask_unfinished: bool = False
     """Whether a completion that ran into its limit carries no loss (it still counts in the baseline)."""

@@ -64,7 +64,7 @@ def stage_main(package: str, arguments: list[str]) -> int:
     if given.dry_run:
         print(dump(config), end="")
         return 0
-    stage: Stage = importlib.import_module(package)  # type: ignore[assignment]
+    stage: Stage = importlib.import_module(package)
     # What a stage says goes beside the JSON, not into it.
     with redirect_stdout(sys.stderr) if given.json else nullcontext():
         artifact = stage.run(config, force=given.force)

@@ -20,8 +20,8 @@ class DpoEnvironmentConfig(Config):
 class PairingConfig(Config):
     """How successes and failures of one task become pairs."""
 
-    pairs_per_task: int = Field(2, gt=0)
-    min_tokens: int = Field(2, ge=1)
+    pairs_per_task: int = Field(default=2, gt=0)
+    min_tokens: int = Field(default=2, ge=1)
     """A completion with fewer tokens of its own is trivial and is not paired."""
 
 

@@ -11,7 +11,6 @@ from datasets import Dataset
 from alloy.artifact import Artifact, Parent, Run, is_main_process, write_atomically
 from alloy.environments.registry import Environments, check_gold
 from alloy.environments.task import Task
-from alloy.errors import StageError
 from alloy.evaluate.statistics import mean_interval
 from alloy.policy import device_name, load_model, load_tokenizer, lora_to_peft, save_trained
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_row
@@ -49,6 +48,8 @@ def train(config: DpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
         if done is None:
             tasks = drawn[(iteration - 1) * config.tasks : iteration * config.tasks]
             done = loop.iterate(iteration, policy, tasks, validation, folder)
+        if done is None:
+            break
         metrics |= {f"{key}/{iteration}": value for key, value in done["metrics"].items()}
         tokens += int(done["tokens"])
         policy = folder / "model"
@@ -124,7 +125,8 @@ class _Loop:
 
     def iterate(
         self, iteration: int, policy: Path, tasks: Sequence[Task], validation: Sequence[Task], folder: Path
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | None:
+        """One round: sample, pair, train, validate. None where there was nothing to pair."""
         if is_main_process():
             shutil.rmtree(folder, ignore_errors=True)  # what a kill has left of this iteration
         seed = self.config.seed * 100 + iteration
@@ -137,10 +139,11 @@ class _Loop:
             f"{counts.mixed} mixed, {counts.never_won} never won, {counts.always_won} always; {counts.pairs} pairs"
         )
         if not pairs:
-            raise StageError(
-                f"iteration {iteration}: no task had both a success and a failure. Raise `tasks`, "
-                "`rollouts_per_task` or `rollout.temperature`, or train SFT longer."
+            say(
+                f"  iteration {iteration}: no task had both a success and a failure, so there is nothing to learn "
+                "from and the loop ends. Raise `tasks`, `rollouts_per_task` or `rollout.temperature`, or train SFT longer."
             )
+            return None
         trained = self._update(iteration, policy, pairs, folder, seed)
         metrics = {
             "sampled/success": success,

@@ -18,12 +18,14 @@ from dpo.config import DpoConfig
 class WrittenTokensDPOTrainer(DPOTrainer):
     """TRL counts every token after the prompt, tool responses too; the collator's mask leaves them out."""
 
+    _signature_columns: list[str] | None
+
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        self._signature_columns = [*dict.fromkeys([*self._signature_columns, "chosen_mask", "rejected_mask"])]
+        self._signature_columns = [*dict.fromkeys([*(self._signature_columns or []), "chosen_mask", "rejected_mask"])]
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """RLHF from top to bottom: parent, reward model, rollouts with and without thinking, updates, artifact."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean, pstdev
 from typing import Any
 

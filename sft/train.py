@@ -54,6 +54,8 @@ def to_trl(config: SftConfig, run: Run) -> TrlConfig:
         # On a GPU the documents are laid end to end for the variable-length attention kernels.
         padding_free=torch.cuda.is_available(),
         dataset_kwargs={"skip_prepare_dataset": True},
+        # Unpacked, a batch of like lengths pads little.
+        train_sampling_strategy="group_by_length" if config.data.packing == "none" else "random",
     )
 
 

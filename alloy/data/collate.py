@@ -12,8 +12,9 @@ class PackedCollator:
     """Rows of `input_ids`, `labels` and `seq_lengths` to tensors of shape (B, T).
 
     Positions restart at every document, and no attention mask is given: from such positions
-    transformers builds the block-diagonal causal mask itself (sdpa and eager). Padding on the right
-    is a document of its own and carries no loss.
+    transformers builds the block-diagonal causal mask itself (sdpa and eager), but only in a forward
+    pass without a cache, as TRL's trainer makes it. Padding on the right is a document of its own and
+    carries no loss.
     """
 
     pad_token_id: int

@@ -5,6 +5,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,8 @@ def read_rows(source: SourceConfig, seed: int) -> Iterator[Row]:
     if source.environment is not None:
         yield from _environment_rows(source, seed)
     elif source.path is not None:
-        for number, row in enumerate(read_jsonl(source.path)):
-            if source.rows is not None and number >= source.rows:
-                return
-            yield _file_row(row, source, f"{source.path}:{number + 1}")
+        for number, row in enumerate(islice(read_jsonl(source.path), source.rows), 1):
+            yield _file_row(row, source, f"{source.path}:{number}")
 
 
 def _environment_rows(source: SourceConfig, seed: int) -> Iterator[Row]:

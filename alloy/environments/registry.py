@@ -18,6 +18,8 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "chat": ("chat", "ChatEnvironment"),
     "recall": ("recall", "RecallEnvironment"),
     "workplace": ("workplace", "WorkplaceEnvironment"),
+    "reasoning_gym": ("reasoning_gym_tasks", "ReasoningGymEnvironment"),
+    "function_calls": ("function_calls", "FunctionCallsEnvironment"),
 }
 
 
@@ -97,8 +99,9 @@ def check_gold(environments: Environments, tasks: Iterable[Task]) -> None:
     for task in with_gold:
         world = environments[task.environment].open(task)
         for turn in task.demonstration:
-            for call in turn.get("tool_calls", []) if world is not None else []:
-                world.call(call["name"], call["arguments"])
+            if world is not None:
+                for call in turn.get("tool_calls", []):
+                    world.call(call["name"], call["arguments"])
         done.append((task, task.demonstration, world))
     verdicts = environments.judge(done)
     losing = [(task.id, v) for task, v in zip(with_gold, verdicts, strict=True) if v.reward != 1.0]

@@ -4,9 +4,9 @@ from typing import Any
 
 from pydantic import Field
 
+from alloy.artifact import fingerprint_json
 from alloy.config import Config, StageConfig
 from alloy.environments.registry import fingerprint_environment
-from alloy.artifact import fingerprint_json
 
 
 class SuiteConfig(Config):
@@ -17,7 +17,7 @@ class SuiteConfig(Config):
     items: int = Field(gt=0)
     split: str = "test"
     thinking: bool = True
-    budgets: list[int | None] = Field(default_factory=lambda: [None])
+    budgets: list[int | None] = Field(default=[None], min_length=1)
     """Tokens of thinking; several make it a budget suite, whose score is well-formedness."""
     grace_tokens: int = Field(16, ge=0)
     """Past the budget, after which the close is forced."""

@@ -70,7 +70,7 @@ def _take(
         formed = float(is_well_formed(rollout, thinking_mark))
         reward = float(verdict.reward or 0.0) if rollout.finished else 0.0
         row = {"success": reward, "well_formed": formed, "tokens": float(sum(rollout.completion_mask))}
-        row |= {key: value for key, value in (verdict.parts or {}).items()}
+        row |= dict(verdict.parts or {})
         rows.append(row)
         result.items.append(f"{rollout.task.id}@{budget}" if many else rollout.task.id)
     for key in sorted({key for row in rows for key in row}):

@@ -27,7 +27,7 @@ class ColocatedVllm(VLLMGeneration):
     def _init_vllm(self) -> None:
         self.llm = self._running.enter_context(
             running_llm(
-                Path(self.model.name_or_path),
+                Path(str(self.model.name_or_path)),
                 max_model_tokens=self._rollout.vllm_max_model_tokens,
                 max_sequences=self._rollout.batch_size,
                 memory_share=self._rollout.vllm_memory_share,

@@ -17,7 +17,7 @@ from alloy.errors import InputError
 from alloy.rl_config import RolloutConfig
 from alloy.rollout.budget import BudgetTokens, ThinkingBudget
 from alloy.rollout.engine import Generation, Sampling
-from alloy.rollout.vllm_process import running_llm
+from alloy.rollout.vllm_process import no_compiling, running_llm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -144,7 +144,8 @@ class VllmEngine:
             )
         inputs = [TokensPrompt(prompt_token_ids=writings[index].so_far) for index in active]
         assert self.llm is not None
-        outputs = self.llm.generate(inputs, settings, use_tqdm=False)
+        with no_compiling():
+            outputs = self.llm.generate(inputs, settings, use_tqdm=False)
         for index, output in zip(active, outputs, strict=True):
             writings[index].take(output.outputs[0])
 
@@ -180,8 +181,9 @@ class _Writing:
 
     def take(self, output: "CompletionOutput") -> None:
         """Add what the policy wrote in a segment, then what the budget forces after it."""
-        logprobs = output.logprobs or []
-        for token, choices in zip(output.token_ids, logprobs, strict=True):
+        assert output.logprobs is not None
+        for token, choices in zip(output.token_ids, output.logprobs, strict=True):
+            assert choices is not None
             self._add(token, 0, choices[token].logprob)
         self.generation.finished = self.generation.token_ids[-1] == self.end_of_turn
         self.force()

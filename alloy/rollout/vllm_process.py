@@ -3,21 +3,26 @@
 import gc
 import logging
 import os
+import random
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
+from transformers import AutoConfig
 
 from alloy.errors import StageError
 
 if TYPE_CHECKING:
     from vllm import LLM
 
-_CPU_CACHE_BYTES = 2 << 30
+_MAX_CPU_CACHE_BYTES = 2 << 30
 """For keys and values, where VLLM_CPU_KVCACHE_SPACE (in GiB) does not say otherwise."""
+_BLOCK_TOKENS = 128
+"""Of vLLM's cache on a CPU: a sequence takes whole blocks."""
 
 
 def engine_dtype() -> str:
@@ -49,7 +54,7 @@ def running_llm(
                 folder, max_model_tokens, max_sequences, memory_share, dtype or engine_dtype(), joined
             )
         finally:
-            patched.note_environment()
+            patched.note()
         core = llm.llm_engine.engine_core
         try:
             yield llm
@@ -82,10 +87,11 @@ def _start(
     on_gpu = torch.cuda.is_available()
     only_cpu: dict[str, Any] = {}
     if not on_gpu and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
-        only_cpu["kv_cache_memory_bytes"] = _CPU_CACHE_BYTES
+        tokens = max_sequences * (max_model_tokens + _BLOCK_TOKENS)
+        only_cpu["kv_cache_memory_bytes"] = min(_MAX_CPU_CACHE_BYTES, tokens * _cache_bytes_a_token(folder))
     return LLM(
         model=str(folder),
-        dtype=dtype,
+        dtype=cast(Any, dtype),
         max_model_len=max_model_tokens,
         max_num_seqs=max_sequences,
         gpu_memory_utilization=memory_share,
@@ -101,6 +107,21 @@ def _start(
     )
 
 
+def _cache_bytes_a_token(folder: Path) -> int:
+    """Keys and values of one token in float32, the most that they take."""
+    config: Any = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * 4)
+
+
+@contextmanager
+def no_compiling() -> Iterator[None]:
+    """vLLM compiles a few helpers at the first request even when it runs eagerly: minutes on a CPU."""
+    with nullcontext() if torch.cuda.is_available() else torch.compiler.set_stance("force_eager"):
+        yield
+
+
 def reload_weights(llm: "LLM", weights: Iterable[tuple[str, Tensor]]) -> None:
     """Give a running engine new weights, under their names in the Hugging Face checkpoint.
 
@@ -112,20 +133,43 @@ def reload_weights(llm: "LLM", weights: Iterable[tuple[str, Tensor]]) -> None:
     # What follows the last weight in a generator (an adapter taken out again) must run, too.
     for _ in stream:
         pass
+    llm.apply_model(_repack_tied_weights)
     llm.reset_prefix_cache()
 
 
+def _repack_tied_weights(model: torch.nn.Module) -> None:
+    """Pack again what shares its weight with another module.
+
+    An output head tied to the embedding is given no weight of its own, so that vLLM 0.31 leaves the
+    copy that it packed for its kernels as it was.
+    """
+    sharing: dict[int, list[Any]] = {}
+    for module in model.modules():
+        weight = module._parameters.get("weight")
+        if weight is not None and hasattr(module, "quant_method"):
+            sharing.setdefault(id(weight), []).append(module)
+    for modules in sharing.values():
+        for module in modules if len(modules) > 1 else []:
+            module.quant_method.process_weights_after_loading(module)
+
+
 class _Patched:
-    """What vLLM changes in a process that starts it: environment variables and functions of torch."""
+    """What vLLM changes in a process that starts it: environment, random state, functions of torch."""
 
     def __init__(self) -> None:
         self._environment = dict(os.environ)
         self._changed: dict[str, str | None] = {}
+        self._random, self._numpy = random.getstate(), np.random.get_state()
+        self._torch = torch.get_rng_state()
         self._set_num_threads: Any = torch.set_num_threads
         self._synchronize: Any = torch.accelerator.synchronize
         self._empty_cache: Any = torch.accelerator.empty_cache
 
-    def note_environment(self) -> None:
+    def note(self) -> None:
+        """After the start: remember what it changed of the environment, and undo its seeding."""
+        random.setstate(self._random)
+        np.random.set_state(self._numpy)
+        torch.set_rng_state(self._torch)
         before = self._environment
         self._changed = {
             name: before.get(name) for name, value in os.environ.items() if before.get(name) != value

@@ -1,5 +1,7 @@
 """Thinking and answer: what comes up to the last closing tag, and what comes after it."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 OPENING_TAG = "<think>"
@@ -32,3 +34,14 @@ def split(completion: str, thinking_opened: bool = False) -> Parts:
 
 def answer_of(completion: str, thinking_opened: bool = False) -> str | None:
     return split(completion, thinking_opened).answer
+
+
+def tagged_answers(text: str) -> Iterator[tuple[int, str]]:
+    """What stands in each pair of `<answer>` tags, with where the pair begins."""
+    opening: re.Match[str] | None = None
+    for tag in re.finditer(r"<(/?)answer>", text, re.IGNORECASE):
+        if not tag[1]:
+            opening = tag
+        elif opening:
+            yield opening.start(), text[opening.end() : tag.start()].strip()
+            opening = None

@@ -8,6 +8,10 @@ from alloy.verify.answer import answer_of
 from alloy.verify.verdict import Verdict, unparsable
 
 
+MAX_CHARACTERS = 20_000
+"""Of an answer that are looked at, from its end."""
+
+
 def verify_choice(
     completion: str,
     gold: str,
@@ -80,6 +84,8 @@ def _patterns(letters: str) -> tuple[re.Pattern[str], ...]:
 
 def stated_choice(text: str, letters: str, choices: tuple[str, ...] = ()) -> str | None:
     """The letter that a text settles on: its last explicit statement, else the last one on a line."""
+    lines = (" ".join(line.split()) for line in text[-MAX_CHARACTERS:].splitlines())
+    text = "\n".join(line for line in lines if line)
     boxed, cued, *weak = _patterns(letters)
     explicit = [match for pattern in (boxed, cued) for match in pattern.finditer(text)]
     found = explicit or [match for pattern in weak for match in pattern.finditer(text)]

@@ -177,7 +177,15 @@ def _paragraph_start(answer: str, given: _ParagraphStart) -> bool:
 
 
 def _placeholders(answer: str, given: _Placeholders) -> bool:
-    return len(re.findall(r"\[.*?\]", answer)) >= given.num_placeholders
+    return sum(_bracketed(line) for line in answer.split("\n")) >= given.num_placeholders
+
+
+def _bracketed(line: str) -> int:
+    """How often `\\[.*?\\]` matches, in time linear in the line."""
+    count, start = 0, line.find("[")
+    while start >= 0 and (end := line.find("]", start)) >= 0:
+        count, start = count + 1, line.find("[", end)
+    return count
 
 
 def _postscript(answer: str, given: _Postscript) -> bool:
@@ -220,7 +228,13 @@ def _json(answer: str, given: Arguments) -> bool:
 
 
 def _title(answer: str, given: Arguments) -> bool:
-    return any(title.lstrip("<").rstrip(">").strip() for title in re.findall(r"<<[^\n]+>>", answer))
+    return any(_has_title(line) for line in answer.split("\n"))
+
+
+def _has_title(line: str) -> bool:
+    """Whether `<<[^\\n]+>>` matches something but angular brackets, in time linear in the line."""
+    start, end = line.find("<<"), line.rfind(">>")
+    return 0 <= start <= end - 3 and bool(line[start : end + 2].lstrip("<").rstrip(">").strip())
 
 
 def _two_responses(answer: str, given: Arguments) -> bool:

@@ -105,6 +105,7 @@ def _read(statement: Statement) -> Reading:
 
 
 _WORDS = re.compile(r"(?<![\\A-Za-z])(?!(?:sqrt|pi|sin|cos|tan|log|ln|inf|oo|infinity|or|and)\b)[A-Za-z]{2,}")
+_ASIDE = re.compile(r"\s\((?:or|i\.e\.|that is|about|approximately|approx\.?|≈)\s[^()]*\)")
 _HEDGED = re.compile(r"\b(?:or|and|to)\b|,\s")
 
 
@@ -114,6 +115,7 @@ def _read_running_text(text: str) -> Reading:
     trimmed = re.sub(
         r"^(?:approximately|about|exactly|roughly|equal to|around|just|only)\s+", "", text, flags=re.I
     )
+    trimmed = _ASIDE.sub("", trimmed)
     quantity = read_quantity(trimmed)
     if quantity:
         return Reading(trimmed, quantity)

@@ -46,7 +46,9 @@ _SPACING = re.compile(
     r"\\(?:left|right|displaystyle|bigl?|bigr?|Bigl?|Bigr?)(?![A-Za-z])|\\[!,;:> ]|~|\\quad|\\qquad"
 )
 _DEGREES = re.compile(r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|°|\\degree\b)")
-_UNIT = re.compile(r"[A-Za-zµΩ][A-Za-zµΩ²³]*(?:[\s/·*-]+[A-Za-zµΩ][A-Za-zµΩ²³]*|\^\{?-?\d\}?|\s*\(s\))*")
+_UNIT = re.compile(
+    r"[A-Za-zµΩ][A-Za-zµΩ²³]*(?:[\s/·*-]+[A-Za-zµΩ][A-Za-zµΩ²³]*|\s*\^\s*\{?-?\d\}?|\s*\(s\))*"
+)
 
 
 def plain(text: str) -> str:

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from alloy.verify.answer import answer_of
+from alloy.verify.answer import answer_of, tagged_answers
 from alloy.verify.verdict import Verdict, unparsable
 
-_TAG = re.compile(r"<answer>\s?(.*?)\s?</answer>", re.DOTALL)
 _SAID = re.compile(r"(?:\banswer\s*(?:is|:)|^answer:?)[*_\s]*(.+)", re.IGNORECASE)
 MAX_EVALUATED = 1_000
 """Characters of an answer that is evaluated."""
@@ -56,9 +55,9 @@ def verify_reasoning_gym(
 
 
 def stated_answer(text: str) -> str:
-    tags = _TAG.findall(text)
-    if tags:
-        return str(tags[-1]).strip()
+    tagged = [content for _, content in tagged_answers(text)]
+    if tagged:
+        return tagged[-1]
     box = text.rfind("\\boxed{")
     if box >= 0 and "}" in text[box:]:
         return text[box + len("\\boxed{") : text.rindex("}")].strip()

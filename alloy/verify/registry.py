@@ -1,5 +1,6 @@
 """The verifiers by name, each with the schema of its rows."""
 
+import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,10 +131,12 @@ def _instructions(row: InstructionsRow) -> Verdict:
 
 
 def _prepare_instructions() -> None:
-    from alloy.verify import instructions, sentences
+    from alloy.verify import instructions, language, sentences
 
     assert instructions
     sentences.model()
+    with contextlib.suppress(language.DetectorMissing):
+        language.detect_language("This reads the profiles of all languages.")
 
 
 def _choice(row: ChoiceRow) -> Verdict:

@@ -1,8 +1,14 @@
 """Where a text states its answer: the last of its boxes, tags and sentences that give one."""
 
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+from alloy.verify.answer import tagged_answers
+
+Found = TypeVar("Found")
 
 MAX_STATEMENT = 2_000
 """Characters of one statement that are looked at."""
@@ -19,13 +25,12 @@ class Statement:
 
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
-_TAG = re.compile(r"<answer>(.{0,2000}?)</answer>", re.DOTALL | re.IGNORECASE)
 _HASHES = re.compile(r"^#{4}[ \t]*(\S.*)$", re.MULTILINE)
 _SENTENCE = re.compile(
     r"\banswers?\b(?:\s+(?:to|of|for)\s[^.\n:=]{0,80}?)?[*_\s)]*?"
     r"(?:\b(?:is|are|was|were|equals|(?:would|will|should|must) be"
     r"|comes? (?:out )?to(?: be)?|turns out to be)\b"
-    r"|[:=]|[*_]*[ \t]*\n)"
+    r"|[:=]|\s[-–—]\s|[*_]*[ \t]*\n)"
     r"[*_\s:=]*",
     re.IGNORECASE,
 )
@@ -34,10 +39,14 @@ _FORMULA = re.compile(
     r"|(?<![\\$])\$(?=[^\s$])([^$\n]{0,1000}?[^\s$\\])\$(?![\d$])",
     re.DOTALL,
 )
-_JOINED = re.compile(r"[\s$,;.*]*(?:\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b|\\quad|\\\)|\\\(|[\s$,;*])*")
+_JOINED = re.compile(
+    r"(?=.*(?:,|;|\band\b|\bor\b|\\quad|\\text))"
+    r"(?:\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b|\\quad|\\\)|\\\(|[\s$,;*])*",
+    re.DOTALL,
+)
 _BETWEEN = re.compile(r"\s*(?:,\s*)?(?:and\b|or\b|,)\s*")
 _STOP = re.compile(
-    r"[.!?](?=\s|[*_\"')\]]*(?:\s|$))|\n|;\s"
+    r"(?:[.?]|(?<![\d)])!)(?=\s|[*_\"')\]]*(?:\s|$))|\n|;\s"
     r"|,?\s+(?:because|since|which|where|so|as|not|rather than|meaning)\b"
 )
 _NUMBER = re.compile(
@@ -62,27 +71,31 @@ def statements(text: str) -> Iterator[Statement]:
 
 def _marked(text: str) -> Iterator[tuple[int, Statement]]:
     yield from _boxes(text)
-    for match in _TAG.finditer(text):
-        yield match.start(), _statement(match[1])
-    for match in _HASHES.finditer(text):
-        yield match.start(), _statement(match[1])
-    for match in _SENTENCE.finditer(text):
+    for start, content in _last(tagged_answers(text)):
+        yield start, _statement(content[:MAX_STATEMENT])
+    for match in _last(_HASHES.finditer(text)):
+        yield match.start(), _statement(match[1][:MAX_STATEMENT])
+    for match in _last(_SENTENCE.finditer(text)):
         rest = text[match.end() : match.end() + MAX_STATEMENT].lstrip()
         if rest and not _BOX.match(rest.lstrip("$*\\([ ")):
             yield match.start(), _statement(rest)
+
+
+def _last(found: Iterable[Found]) -> Iterable[Found]:
+    return deque(found, maxlen=MAX_STATEMENTS)
 
 
 def _boxes(text: str) -> Iterator[tuple[int, Statement]]:
     """Boxes; several that are only joined by commas or "and" are one answer with several values."""
     group: list[str] = []
     group_start = group_end = 0
-    for match in _BOX.finditer(text):
+    for match in _last(_BOX.finditer(text)):
         if match.start() < group_end:
             continue
         content = _braced(text, match.end())
         if content is None:
             continue
-        if not (group and _JOINED.fullmatch(text, group_end, match.start())):
+        if not (group and _JOINED.fullmatch(text[group_end : match.start()])):
             if group:
                 yield group_start, Statement(", ".join(group), True)
             group, group_start = [], match.start()
@@ -154,6 +167,8 @@ def _unmarked(text: str) -> Iterator[Statement]:
         yield Statement(numbers[-1][0], False)
     elif formulas:
         yield Statement(_content(formulas[-1]), True)
+    if stripped and len(stripped) <= 200:
+        yield Statement(stripped, False)
 
 
 def numbers_in(text: str) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from blake3 import blake3
-from merge_models import WriteModel, weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from merge_models import WriteModel, weights
 from rounding import wrongly_rounded
 from safetensors.torch import load_file, save_file
 

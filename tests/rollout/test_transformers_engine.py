@@ -1,0 +1,183 @@
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from alloy.chat import THINK_CLOSE, encode_prompt
+from alloy.rollout.budget import BudgetTokens, count_thinking
+from alloy.rollout.engine import Generation, Sampling
+from alloy.rollout.transformers_engine import TransformersEngine, _draw
+
+GREEDY = Sampling(24, 0.0)
+
+
+def prompts(count: int, seed: int = 0) -> list[list[int]]:
+    """Of very different lengths."""
+    rng = random.Random(seed)
+    return [[rng.randrange(3, 590) for _ in range(rng.choice((2, 5, 9, 30)))] for _ in range(count)]
+
+
+def common_token(generations: list[Generation]) -> int:
+    """One that ends some completions early and others late: an end of turn for a model that knows none."""
+    firsts: Counter[int] = Counter()
+    for generation in generations:
+        firsts.update(set(generation.token_ids))
+    count = len(generations)
+    return min(firsts, key=lambda token: (abs(firsts[token] - count * 0.6), token))
+
+
+@pytest.fixture
+def engine(lively_model: Any, tiny_tokenizer: Any) -> TransformersEngine:
+    engine = TransformersEngine(lively_model, tiny_tokenizer, batch_size=64, grace=4)
+    free = engine.generate(prompts(24), GREEDY, 0)
+    engine.end_of_turn = common_token(free)
+    return engine
+
+
+def alone(model: Any, prompt: list[int], steps: int, end: int) -> list[int]:
+    """Greedy decoding by hand: a whole forward pass a token, no cache, no padding."""
+    ids = list(prompt)
+    for _ in range(steps):
+        with torch.no_grad():
+            ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+        if ids[-1] == end:
+            break
+    return ids[len(prompt) :]
+
+
+def test_greedy_is_generate_token_for_token(engine: TransformersEngine, tiny_tokenizer: Any) -> None:
+    given = prompts(12)
+    found = engine.generate(given, GREEDY, 0)
+    width = max(map(len, given))
+    pad = tiny_tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (width - len(p)) + p for p in given])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in given])
+    expected = engine.model.generate(
+        input_ids=ids, attention_mask=mask, max_new_tokens=24, do_sample=False,
+        eos_token_id=engine.end_of_turn, pad_token_id=pad,
+    )[:, width:].tolist()  # fmt: skip
+    for generation, row in zip(found, expected, strict=True):
+        assert generation.token_ids == row[: len(generation.token_ids)]
+        assert all(token == pad for token in row[len(generation.token_ids) :])
+    assert len({len(generation.token_ids) for generation in found}) > 2, "rows must end at different times"
+
+
+def test_padding_and_compaction_change_nothing(engine: TransformersEngine) -> None:
+    given = prompts(24)
+    together = engine.generate(given, GREEDY, 0)
+    assert {g.finished for g in together} == {True, False}
+    for prompt, generation in zip(given, together, strict=True):
+        expected = alone(engine.model, prompt, 24, engine.end_of_turn)
+        assert generation.token_ids == expected
+        assert generation.finished == (expected[-1] == engine.end_of_turn)
+        assert engine.generate([prompt], GREEDY, 7)[0].token_ids == expected
+
+
+def test_results_come_in_the_order_of_the_prompts_whatever_the_batches(engine: TransformersEngine) -> None:
+    given = prompts(24)
+    whole = engine.generate(given, GREEDY, 0)
+    engine.batch_size = 5
+    assert [g.token_ids for g in engine.generate(given, GREEDY, 0)] == [g.token_ids for g in whole]
+    assert engine.generate([], GREEDY, 0) == []
+
+
+def test_limits(engine: TransformersEngine) -> None:
+    given = prompts(6)
+    whole = engine.generate(given, GREEDY, 0)
+    limits = [1, 2, 3, 8, 24, 24]
+    for limit, full, short in zip(
+        limits, whole, engine.generate(given, GREEDY, 0, max_tokens=limits), strict=True
+    ):
+        assert short.token_ids == full.token_ids[:limit]
+        assert short.finished == (short.token_ids[-1] == engine.end_of_turn)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 0.7])
+def test_logprobs_are_those_of_a_full_forward_pass(engine: TransformersEngine, temperature: float) -> None:
+    given = prompts(8)
+    for prompt, generation in zip(given, engine.generate(given, Sampling(16, temperature), 3), strict=True):
+        with torch.no_grad():
+            logits = engine.model(torch.tensor([prompt + generation.token_ids]), use_cache=False).logits[0]
+        logprobs = (logits[len(prompt) - 1 : -1].double() / (temperature or 1.0)).log_softmax(-1)
+        expected = logprobs.gather(1, torch.tensor(generation.token_ids)[:, None])[:, 0].tolist()
+        assert generation.logprobs == pytest.approx(expected, abs=1e-4)
+        assert generation.forced == [0] * len(generation.token_ids)
+
+
+def test_a_seed_repeats_and_another_does_not(engine: TransformersEngine) -> None:
+    given = prompts(8)
+    first, again, other = (
+        [g.token_ids for g in engine.generate(given, Sampling(12), seed)] for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+    # The same prompt twice in a batch is drawn twice.
+    twice = engine.generate([given[3]] * 2, Sampling(12), 1)
+    assert twice[0].token_ids != twice[1].token_ids
+
+
+def test_the_model_s_mode_is_left_as_it_was(engine: TransformersEngine) -> None:
+    engine.model.train()
+    engine.generate(prompts(2), Sampling(2), 0)
+    assert engine.model.training
+
+
+@pytest.mark.parametrize("budget", [0, 3, 10])
+def test_a_budget_closes_thinking_within_its_grace(engine: TransformersEngine, tiny_tokenizer: Any, budget: int) -> None:
+    engine.end_of_turn = -1
+    tokens = BudgetTokens.of(tiny_tokenizer)
+    prompt = encode_prompt(tiny_tokenizer, [{"role": "user", "content": "How many apples are left?"}])
+    given = [prompt + [token] for token in range(300, 308)]
+    budgets = [budget] * 7 + [None]
+    found = engine.generate(given, Sampling(32), 0, budgets=budgets)
+    free = engine.generate(given, Sampling(32), 0)
+    for generation in found[:7]:
+        thinking = count_thinking(tokens, generation.token_ids)
+        assert thinking <= budget + engine.grace
+        assert sum(generation.forced) <= 1
+        assert all(
+            logprob == 0.0 for logprob, forced in zip(generation.logprobs or [], generation.forced, strict=True) if forced
+        )
+        if any(generation.forced):
+            assert generation.forced.index(1) == thinking
+            before = generation.token_ids[thinking - 1] if thinking else None
+            assert thinking in (0, budget + engine.grace) or before in tokens.newlines
+    assert any(any(generation.forced) for generation in found[:7])
+    # One without a budget is drawn from the same numbers: nothing is changed.
+    assert found[7] == free[7]
+    assert THINK_CLOSE in tiny_tokenizer.decode(found[0].token_ids)
+
+
+def test_greedy_after_a_forced_close_goes_on_from_the_forced_token(engine: TransformersEngine, tiny_tokenizer: Any) -> None:
+    engine.end_of_turn = -1
+    engine.grace = 0
+    (prompt,) = prompts(1)
+    close = BudgetTokens.of(tiny_tokenizer).close
+    (found,) = engine.generate([prompt], Sampling(10, 0.0), 0, budgets=[4])
+    free = alone(engine.model, prompt, 4, -1)
+    assert found.token_ids[:5] == [*free, *close]
+    assert found.token_ids[5:] == alone(engine.model, [*prompt, *free, *close], 5, -1)
+
+
+def test_top_p_keeps_the_smallest_set_that_holds_its_share() -> None:
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().repeat(4000, 1)
+    generator = torch.Generator().manual_seed(0)
+    tokens, logprobs = _draw(logits, Sampling(1, 1.0, 0.75), generator)
+    counts = torch.bincount(tokens, minlength=4).tolist()
+    assert counts[2] == counts[3] == 0
+    # 0.5 and 0.3 renormalised: 0.625; 4000 draws have a standard deviation of 31.
+    assert abs(counts[0] - 2500) < 155
+    # The log-probabilities are of the whole distribution.
+    assert sorted({round(value, 4) for value in logprobs.exp().tolist()}) == [0.3, 0.5]
+    assert set(_draw(logits, Sampling(1, 1.0, 0.5), generator)[0].tolist()) == {0}
+
+
+def test_temperature_sharpens() -> None:
+    logits = torch.tensor([[0.0, 1.0]]).repeat(4000, 1)
+    generator = torch.Generator().manual_seed(0)
+    tokens, logprobs = _draw(logits, Sampling(1, 0.5), generator)
+    share = 1 / (1 + 2.718281828459045**-2.0)  # softmax of (0, 2): 0.8808
+    assert abs(tokens.float().mean().item() - share) < 0.026
+    assert logprobs.exp().max().item() == pytest.approx(share, abs=1e-6)
