@@ -14,10 +14,14 @@ from torch import Tensor
 
 from merge.exact import blend_exactly, round_to_odd
 
-CHUNK_WEIGHTS = 16_384
-"""Weights at once: four temporaries of this size stay in a core's cache."""
+CHUNK_WEIGHTS = 32_768
+"""Weights at once: few enough for a core's cache, and torch gives an operation of this size to one thread."""
 _BLOCK_WEIGHTS = 1 << 20
 """Weights between two rounds of exact work."""
+
+
+Parts = tuple[float, float]
+"""A factor as a few leading bits and the rest."""
 
 
 class _Format(NamedTuple):
@@ -101,27 +105,28 @@ def _blend_quickly(target: Tensor, first: Tensor, second: Tensor, alpha: float) 
     """Blend by float64 sums; returns the indices of what may have been rounded to the wrong side."""
     size = min(CHUNK_WEIGHTS, target.numel())
     total, a, b = (torch.empty(size, dtype=torch.float64, device=target.device) for _ in range(3))
-    single = torch.empty(size, dtype=torch.float32, device=target.device)
+    single, work = (torch.empty(size, dtype=torch.float32, device=target.device) for _ in range(2))
     found = [torch.empty(0, dtype=torch.int64, device=target.device)]
+    share = Fraction(alpha)
+    factors = _two_parts(1 - share), _two_parts(share)
     for start in range(0, target.numel(), CHUNK_WEIGHTS):
         chunk = slice(start, min(start + CHUNK_WEIGHTS, target.numel()))
         part = target[chunk]
         n = part.numel()
-        _sum_up(total[:n], a[:n].copy_(first[chunk]), b[:n].copy_(second[chunk]), alpha)
+        _sum_up(total[:n], a[:n].copy_(first[chunk]), b[:n].copy_(second[chunk]), factors)
         part.copy_(single[:n].copy_(total[:n]))
-        doubtful = _doubtful(total[:n], single[:n], part.dtype, alpha)
+        doubtful = _doubtful(total[:n], single[:n], part.dtype, alpha, work[:n])
         if doubtful.any():
             found.append(doubtful.nonzero().squeeze(1) + start)
     return torch.cat(found)
 
 
-def _sum_up(total: Tensor, a: Tensor, b: Tensor, alpha: float) -> None:
+def _sum_up(total: Tensor, a: Tensor, b: Tensor, factors: tuple[Parts, Parts]) -> None:
     """The blend in float64, its factors in two parts, so that no product with a narrower weight is rounded.
 
     Weights that cancel (7 * 3 against 3 * 7, where alpha is 0.3) then leave what they should.
     """
-    share = Fraction(alpha)
-    (a_high, a_low), (b_high, b_low) = _two_parts(1 - share), _two_parts(share)
+    (a_high, a_low), (b_high, b_low) = factors
     torch.mul(a, a_high, out=total)
     total.add_(b, alpha=b_high)
     # Never negative, so that a negative zero stays one.
@@ -130,20 +135,21 @@ def _sum_up(total: Tensor, a: Tensor, b: Tensor, alpha: float) -> None:
             total.add_(weights, alpha=low)
 
 
-def _two_parts(factor: Fraction, bits: int = 29) -> tuple[float, float]:
+def _two_parts(factor: Fraction, bits: int = 29) -> Parts:
     """The factor cut to so many bits that its product with 24 more fits into float64, and the rest."""
     unit = Fraction(2) ** (math.frexp(float(factor))[1] - bits)
     high = math.floor(factor / unit) * unit
     return float(high), float(factor - high)
 
 
-def _doubtful(total: Tensor, single: Tensor, dtype: torch.dtype, alpha: float) -> Tensor:
+def _doubtful(total: Tensor, single: Tensor, dtype: torch.dtype, alpha: float, work: Tensor) -> Tensor:
     """Which weights may have been rounded to the wrong side, as a mask.
 
     Args:
         total: the float64 sum.
         single: the same, rounded to float32; bfloat16 and float16 are made from it, so that they can
             be wrong only where it looks like a tie.
+        work: memory of the size of `single`.
     """
     # Half of two weights is exact in float64, or far from any tie.
     halved = alpha == 0.5
@@ -154,7 +160,8 @@ def _doubtful(total: Tensor, single: Tensor, dtype: torch.dtype, alpha: float) -
         doubtful = beyond.sub_(1 << 28).abs_() <= 1 << 9
     else:
         bits = 23 - FORMATS[dtype].fraction_bits
-        doubtful = (single.view(torch.int32) & ((1 << bits) - 1)) == 1 << (bits - 1)
+        low = torch.bitwise_and(single.view(torch.int32), (1 << bits) - 1, out=work.view(torch.int32))
+        doubtful = low == 1 << (bits - 1)
         if halved and doubtful.any():
             doubtful &= single != total
     if dtype != torch.bfloat16:

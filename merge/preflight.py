@@ -29,7 +29,7 @@ _EMBEDDINGS = (
     "embed_in.weight",
     "tok_embeddings.weight",
 )
-_BUFFERS = ("inv_freq", "position_ids", "attn.bias", "masked_bias", "running_mean", "running_var")
+_BUFFERS = ("inv_freq", "position_ids", "masked_bias", "running_mean", "running_var")
 _QUANTISED_PARTS = (
     "qweight",
     "qzeros",

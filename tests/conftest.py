@@ -1,6 +1,5 @@
 """A tiny policy that every room's tests share, built as `alloy.base` builds one."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +51,11 @@ def tiny_tokenizer(tiny_model_folder: Path) -> Any:
 
 
 @pytest.fixture
-def tiny_model(tiny_model_folder: Path) -> Iterator[Any]:
+def tiny_model(tiny_model_folder: Path) -> Any:
     """A fresh copy in float32: a test may train it."""
     from alloy.policy import load_model
 
-    yield load_model(tiny_model_folder).eval()
+    return load_model(tiny_model_folder).eval()
 
 
 @pytest.fixture

@@ -135,7 +135,9 @@ def test_a_conversation_without_an_assistant_is_refused(tiny_tokenizer: Any) -> 
         encode_conversation(tiny_tokenizer, [user("hi")])
 
 
-def test_a_template_that_marks_nothing_is_refused(tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_that_marks_nothing_is_refused(
+    tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     template = "{%- for m in messages -%}{{- m.content -}}{%- endfor -%}{% generation %}{% endgeneration %}"
     monkeypatch.setattr(tiny_tokenizer, "chat_template", template)
     with pytest.raises(InputError, match="the chat template marks no assistant token"):
@@ -152,7 +154,11 @@ def test_a_template_that_marks_nothing_is_refused(tiny_tokenizer: Any, monkeypat
         ("hi /no_think", "hi", False),
         ("/no_think", "", False),
         ("/no_think hi /think there", "hi there", True),
-        ("a/no_think /no_thinking /no_think. (/no_think)", "a/no_think /no_thinking /no_think. (/no_think)", True),
+        (
+            "a/no_think /no_thinking /no_think. (/no_think)",
+            "a/no_think /no_thinking /no_think. (/no_think)",
+            True,
+        ),
         ("see /think/x", "see /think/x", True),
         ("two  spaces\nand /no_think\nlines", "two  spaces\nand\nlines", False),
         ("windows /no_think\r\nline", "windows\nline", False),
@@ -178,7 +184,22 @@ def test_the_last_control_wins_across_turns_and_only_people_have_it() -> None:
 
 
 PIECES = st.sampled_from(
-    ["/think", "/no_think", "/thinking", "a", "B c", " ", "  ", "\n", "\t", "\r\n", "\xa0", "x/think", "/think.", ""]
+    [
+        "/think",
+        "/no_think",
+        "/thinking",
+        "a",
+        "B c",
+        " ",
+        "  ",
+        "\n",
+        "\t",
+        "\r\n",
+        "\xa0",
+        "x/think",
+        "/think.",
+        "",
+    ]
 )
 CONTROLLED = st.lists(PIECES, max_size=8).map("".join)
 
@@ -208,9 +229,14 @@ def test_no_control_is_left_and_nothing_else_is_lost(text: str) -> None:
 
 WORDS = st.text(st.sampled_from('abc XYZ 019 .,"{}\n'), max_size=20)
 THOUGHTS = WORDS.map(lambda text: text.strip("\n"))
-VALUES = st.one_of(st.integers(-9, 99), st.booleans(), st.none(), WORDS, st.lists(st.integers(0, 9), max_size=2))
+VALUES = st.one_of(
+    st.integers(-9, 99), st.booleans(), st.none(), WORDS, st.lists(st.integers(0, 9), max_size=2)
+)
 CALLS = st.fixed_dictionaries(
-    {"name": st.sampled_from(["add", "find_mail"]), "arguments": st.dictionaries(st.sampled_from("abc"), VALUES)}
+    {
+        "name": st.sampled_from(["add", "find_mail"]),
+        "arguments": st.dictionaries(st.sampled_from("abc"), VALUES),
+    }
 )
 STEPS = st.lists(st.tuples(THOUGHTS, st.lists(CALLS, min_size=1, max_size=2), WORDS), max_size=2)
 
@@ -267,7 +293,9 @@ def test_every_written_turn_carries_loss_in_exactly_one_sequence(tiny_tokenizer:
 ANYTHING = st.lists(
     st.one_of(
         st.text(max_size=8),
-        st.sampled_from([*TAG_TOKENS, TURN_CLOSE, "\n", '{"name": "a", "arguments": {}}', '{"name": 1}', "[" * 3000]),
+        st.sampled_from(
+            [*TAG_TOKENS, TURN_CLOSE, "\n", '{"name": "a", "arguments": {}}', '{"name": 1}', "[" * 3000]
+        ),
     ),
     max_size=8,
 ).map("".join)

@@ -18,7 +18,13 @@ STAGES = ("sft", "grpo", "dpo", "rlhf", "rlhf.reward_model")
 def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(cwd)]), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -61,7 +67,10 @@ def test_json_is_all_that_stands_on_stdout(toy: Path) -> None:
 def test_status_in_words_and_in_json(toy: Path) -> None:
     done = alloy("status", "toy", cwd=toy)
     assert done.returncode == 0
-    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["base", "finished"], ["next", "finished"]]
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["base", "finished"],
+        ["next", "finished"],
+    ]
     rows = json.loads(alloy("status", "toy", "--json", "next.steps=2", cwd=toy).stdout)
     assert rows[1] == {"stage": "next", "state": "stale", "why": "changed: steps: 1 -> 2"}
 

@@ -158,7 +158,9 @@ def test_an_override_into_a_plain_list_item() -> None:
 
 
 KEYS = st.text("abcdef", min_size=1, max_size=4)
-LEAVES = st.one_of(st.integers(), st.booleans(), st.text("xyz", min_size=1, max_size=3).filter(lambda t: t != "y"))
+LEAVES = st.one_of(
+    st.integers(), st.booleans(), st.text("xyz", min_size=1, max_size=3).filter(lambda t: t != "y")
+)
 
 
 @given(st.dictionaries(KEYS, st.dictionaries(KEYS, LEAVES, max_size=3), max_size=3), KEYS, KEYS, LEAVES)

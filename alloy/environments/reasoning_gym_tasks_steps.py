@@ -39,29 +39,15 @@ def _angles(metadata: Metadata) -> str:
     return f"{metadata['n_sides']} sides, first angle {metadata['known_angles'][0]:.0f}"
 
 
-_OPERATIONS: dict[str, Callable[[int, int], int]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-}
-
-
-def _evaluate(metadata: Metadata) -> list[str]:
-    """Products first, then sums, each from left to right; one line an operation."""
-    pieces = re.findall(r"\d+|[-+*]", metadata["expression"])
-    numbers, operators = [int(piece) for piece in pieces[::2]], pieces[1::2]
-    lines = []
-    for rank in ("*", "+-"):
-        at = 0
-        while at < len(operators):
-            if operators[at] not in rank:
-                at += 1
-                continue
-            left, right = numbers[at : at + 2]
-            result = _OPERATIONS[operators[at]](left, right)
-            lines.append(f"{left} {operators[at]} {right} = {result}")
-            numbers[at : at + 2] = [result]
-            del operators[at]
+def _add_up(metadata: Metadata) -> list[str]:
+    """From left to right, one line an operation."""
+    first, *rest = re.findall(r"[-+]? ?\d+", metadata["expression"])
+    lines, total = [], int(first)
+    for term in rest:
+        sign, number = term[0], int(term[1:])
+        result = total + number if sign == "+" else total - number
+        lines.append(f"{total} {sign} {number} = {result}")
+        total = result
     return lines
 
 
@@ -165,18 +151,7 @@ def _factorise(metadata: Metadata) -> list[str]:
 
 
 KINDS: dict[str, Kind] = {
-    "chain_sum": Kind(_pattern, _evaluate, {"max_terms": 4, "max_digits": 2}),
-    "basic_arithmetic": Kind(
-        _pattern,
-        _evaluate,
-        {
-            "max_terms": 4,
-            "max_digits": 1,
-            "operators": ("+", "-", "*"),
-            "allow_parentheses": False,
-            "allow_negation": False,
-        },
-    ),
+    "chain_sum": Kind(_pattern, _add_up, {"max_terms": 4, "max_digits": 2}),
     "simple_equations": Kind(
         lambda metadata: f"unknown {metadata['variable']}", _solve, {"max_terms": 3, "max_value": 12}
     ),

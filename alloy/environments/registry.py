@@ -17,6 +17,7 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "instructions": ("instructions", "InstructionsEnvironment"),
     "chat": ("chat", "ChatEnvironment"),
     "recall": ("recall", "RecallEnvironment"),
+    "repeat": ("repeat", "RepeatEnvironment"),
     "workplace": ("workplace", "WorkplaceEnvironment"),
     "reasoning_gym": ("reasoning_gym_tasks", "ReasoningGymEnvironment"),
     "function_calls": ("function_calls", "FunctionCallsEnvironment"),

@@ -7,7 +7,6 @@ from functools import lru_cache
 from alloy.verify.answer import answer_of
 from alloy.verify.verdict import Verdict, unparsable
 
-
 MAX_CHARACTERS = 20_000
 """Of an answer that are looked at, from its end."""
 

@@ -181,7 +181,7 @@ def _placeholders(answer: str, given: _Placeholders) -> bool:
 
 
 def _bracketed(line: str) -> int:
-    """How often `\\[.*?\\]` matches, in time linear in the line."""
+    """How many pairs of square brackets a line has, counted in time linear in it."""
     count, start = 0, line.find("[")
     while start >= 0 and (end := line.find("]", start)) >= 0:
         count, start = count + 1, line.find("[", end)
@@ -232,7 +232,7 @@ def _title(answer: str, given: Arguments) -> bool:
 
 
 def _has_title(line: str) -> bool:
-    """Whether `<<[^\\n]+>>` matches something but angular brackets, in time linear in the line."""
+    """Whether something stands between `<<` and `>>`, found in time linear in the line."""
     start, end = line.find("<<"), line.rfind(">>")
     return 0 <= start <= end - 3 and bool(line[start : end + 2].lstrip("<").rstrip(">").strip())
 

@@ -110,7 +110,9 @@ def test_packing_modes(tiny_tokenizer: Any) -> None:
     alone = prepare(DataConfig(sources=sources(math=12), packing="none"), tiny_tokenizer, 400, 0).dataset
     assert len(alone) == 12
     assert all(row["seq_lengths"] == [len(row["input_ids"])] for row in alone)
-    joined = prepare(DataConfig(sources=sources(math=12), packing="concatenate"), tiny_tokenizer, 400, 0).dataset
+    joined = prepare(
+        DataConfig(sources=sources(math=12), packing="concatenate"), tiny_tokenizer, 400, 0
+    ).dataset
     assert len(joined) < 12
     # One document: what stands earlier in the sequence is seen.
     assert all(row["seq_lengths"] == [len(row["input_ids"])] for row in joined)
@@ -118,7 +120,9 @@ def test_packing_modes(tiny_tokenizer: Any) -> None:
 
 def test_an_example_too_long_is_refused_or_dropped_and_never_cut(tiny_tokenizer: Any, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", "completion": "' + "b " * 200 + '"}\n')
+    path.write_text(
+        '{"prompt": "a", "completion": "b"}\n{"prompt": "a", "completion": "' + "b " * 200 + '"}\n'
+    )
     with pytest.raises(InputError) as caught:
         prepare(DataConfig(sources=[SourceConfig(path=path)]), tiny_tokenizer, 64, 0)
     assert str(caught.value).startswith(f"{path}:2: ")
@@ -149,7 +153,9 @@ def test_packed_documents_see_what_they_see_alone(tiny_tokenizer: Any, tiny_mode
             labels = torch.tensor(row["labels"][start : start + length])
             with torch.no_grad():
                 alone = tiny_model(input_ids=ids).logits[0]
-            torch.testing.assert_close(packed.logits[index, start : start + length], alone, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                packed.logits[index, start : start + length], alone, atol=1e-5, rtol=1e-5
+            )
             targets = labels[1:]
             logprobs = alone[:-1].double().log_softmax(-1)
             kept = targets != -100

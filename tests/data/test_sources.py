@@ -40,7 +40,12 @@ def test_messages_in_the_field_s_shape(tmp_path: Path) -> None:
     row = {
         "messages": [
             {"role": "user", "content": "add"},
-            {"role": "assistant", "content": None, "reasoning_content": "r", "tool_calls": [{"function": function}]},
+            {
+                "role": "assistant",
+                "content": None,
+                "reasoning_content": "r",
+                "tool_calls": [{"function": function}],
+            },
             {"role": "tool", "content": "1"},
             {"role": "assistant", "content": "1"},
         ],
@@ -86,11 +91,17 @@ def says(**more: Any) -> dict[str, Any]:
     [
         ("{", "not JSON"),
         ("[1]", "list where an object is needed"),
-        ({"question": "x", "answer": "y"}, "neither `messages` nor `prompt` and `completion`; it has answer, question."),
+        (
+            {"question": "x", "answer": "y"},
+            "neither `messages` nor `prompt` and `completion`; it has answer, question.",
+        ),
         ({"prompt": 3, "completion": "x"}, "prompt is int, a str is needed"),
         ({"messages": "x"}, "messages is str, a list is needed"),
         (turns(), "no assistant turn"),
-        (turns({"role": "bot", "content": "x"}), "a turn's role is 'bot'. Known roles: system, user, assistant, tool."),
+        (
+            turns({"role": "bot", "content": "x"}),
+            "a turn's role is 'bot'. Known roles: system, user, assistant, tool.",
+        ),
         (turns("x"), "a turn's role is 'x'"),
         (turns(says(content=[{"type": "text"}])), "the assistant turn's content is list, a str is needed"),
         (turns(says(thinking=3)), "a turn's thinking is int, a str is needed"),
@@ -99,8 +110,14 @@ def says(**more: Any) -> dict[str, Any]:
         (turns(says(), tools=[3]), "a tool is an object with a name, not '3'"),
         (turns(says(tool_calls={"a": 1})), "tool_calls is dict, a list is needed"),
         (turns(says(tool_calls=[{"function": "add"}])), "a tool call needs a name"),
-        (turns(says(tool_calls=[{"name": "add", "arguments": "{"}])), "a tool call's arguments are no JSON: '{'"),
-        (turns(says(tool_calls=[{"name": "add", "arguments": [1]}])), "a tool call needs a name and an object"),
+        (
+            turns(says(tool_calls=[{"name": "add", "arguments": "{"}])),
+            "a tool call's arguments are no JSON: '{'",
+        ),
+        (
+            turns(says(tool_calls=[{"name": "add", "arguments": [1]}])),
+            "a tool call needs a name and an object",
+        ),
     ],
 )
 def test_a_bad_row_is_told_with_file_and_line(tmp_path: Path, row: Any, message: str) -> None:
@@ -126,7 +143,9 @@ def test_environment_rows_are_the_same_for_the_same_seed() -> None:
     assert all(row.thinking for row in read_rows(source, 1))
 
 
-@pytest.mark.parametrize("given", [{}, {"environment": "math", "path": "x", "rows": 1}, {"environment": "math"}])
+@pytest.mark.parametrize(
+    "given", [{}, {"environment": "math", "path": "x", "rows": 1}, {"environment": "math"}]
+)
 def test_a_source_has_exactly_one_origin(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         SourceConfig(**given)
@@ -148,7 +167,10 @@ def test_the_fingerprint_of_data_is_that_of_its_content(tmp_path: Path) -> None:
 def rows(count: int, thinking: str = "a b c d e f g h") -> list[Row]:
     return [
         Row(
-            [{"role": "user", "content": "x"}, {"role": "assistant", "content": "answer", "thinking": thinking}],
+            [
+                {"role": "user", "content": "x"},
+                {"role": "assistant", "content": "answer", "thinking": thinking},
+            ],
             [],
             True,
             f"row:{n}",
@@ -166,7 +188,9 @@ def test_reasoning_off_replaces_a_tenth() -> None:
     assert 133 < len(off) < 267
     assert all("thinking" not in turn for row in off for turn in row.messages)
     assert all(row.messages[-1]["content"] == "answer" for row in off)
-    assert [row for row in found if row.thinking] == [row for row in given if row.where not in {r.where for r in off}]
+    assert [row for row in found if row.thinking] == [
+        row for row in given if row.where not in {r.where for r in off}
+    ]
 
 
 def test_reasoning_off_copies_beside_the_row() -> None:
@@ -202,7 +226,9 @@ def truncated(given: list[Row], **config: Any) -> list[Row]:
         return list(range(start, len(vocabulary)))
 
     return list(
-        truncate_thinking(given, TruncateConfig(**config), 0, encode, lambda ids: " ".join(vocabulary[i] for i in ids))
+        truncate_thinking(
+            given, TruncateConfig(**config), 0, encode, lambda ids: " ".join(vocabulary[i] for i in ids)
+        )
     )
 
 
@@ -229,7 +255,11 @@ def test_a_cut_through_a_character_leaves_no_mark(tiny_tokenizer: Any) -> None:
     for cut in range(1, len(ids)):
         config = TruncateConfig(share=1.0, min_tokens=cut, max_tokens=cut)
         (found,) = truncate_thinking(
-            [row], config, 0, lambda text: tiny_tokenizer.encode(text, add_special_tokens=False), tiny_tokenizer.decode
+            [row],
+            config,
+            0,
+            lambda text: tiny_tokenizer.encode(text, add_special_tokens=False),
+            tiny_tokenizer.decode,
         )
         kept = found.messages[-1]["thinking"]
         assert "\ufffd" not in kept

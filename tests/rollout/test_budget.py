@@ -14,7 +14,9 @@ SEVERAL = BudgetTokens((7, 8, 7, 9), frozenset({NEWLINE}))
 ALPHABET = [NEWLINE, WORD, 7, 8, 9]
 
 
-def write(tokens: BudgetTokens, budget: int | None, grace: int, wanted: list[int]) -> tuple[list[int], list[int]]:
+def write(
+    tokens: BudgetTokens, budget: int | None, grace: int, wanted: list[int]
+) -> tuple[list[int], list[int]]:
     """What is written when a policy wants these tokens: the tokens, and 1 where one was forced."""
     state = ThinkingBudget(tokens, budget, grace)
     written, forced = [], []
@@ -60,7 +62,10 @@ def test_unlimited_and_closed_thinking_is_never_touched() -> None:
 
 
 def test_a_tag_that_the_policy_has_begun_is_completed_not_begun_again() -> None:
-    assert write(SEVERAL, 3, 0, [WORD, 7, 8, WORD, WORD, WORD]) == ([WORD, 7, 8, 7, 9, WORD], [0, 0, 0, 1, 1, 0])
+    assert write(SEVERAL, 3, 0, [WORD, 7, 8, WORD, WORD, WORD]) == (
+        [WORD, 7, 8, 7, 9, WORD],
+        [0, 0, 0, 1, 1, 0],
+    )
     # 7 8 7 8: the second 7 8 is a beginning too.
     assert write(SEVERAL, 4, 0, [7, 8, 7, 8, WORD, WORD, WORD])[0] == [7, 8, 7, 8, 7, 9, WORD]
 
@@ -96,7 +101,9 @@ def test_thinking_closes_once_within_budget_grace_and_tag(
 
 
 @given(PROGRAMS, st.integers(0, 10), st.integers(0, 10))
-def test_the_first_newline_after_the_budget_is_never_passed(wanted: list[int], budget: int, grace: int) -> None:
+def test_the_first_newline_after_the_budget_is_never_passed(
+    wanted: list[int], budget: int, grace: int
+) -> None:
     written, _ = write(ONE, budget, grace, wanted)
     thinking = count_thinking(ONE, written)
     assert NEWLINE not in written[max(budget - 1, 0) : max(thinking - 1, 0)]

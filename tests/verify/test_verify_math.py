@@ -254,7 +254,7 @@ numbers = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(numbers, numbers, st.booleans())
 def test_the_fast_path_agrees_with_the_slow_one(first: str, second: str, same: bool) -> None:
     second = first if same else second
@@ -264,7 +264,7 @@ def test_the_fast_path_agrees_with_the_slow_one(first: str, second: str, same: b
     assert same_quantity(gold, answer) == same_expression(parse(first), parse(second))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6))
 def test_integers_are_right_exactly_when_equal(gold: int, answer: int) -> None:
     for frame in ("The answer is {}.", "\\boxed{{{}}}", "so it is {}"):
@@ -298,7 +298,7 @@ PIECES = [
 pieces = st.sampled_from(PIECES)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.one_of(st.text(max_size=60), st.lists(pieces, max_size=12).map("".join)),
     st.sampled_from(["42", "x+1", "(1,2]"]),
@@ -307,7 +307,7 @@ def test_arbitrary_text_never_raises(completion: str, gold: str) -> None:
     assert verify_math(completion, gold).status in ("ok", "unparsable")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(pieces, min_size=1, max_size=8).map("".join))
 def test_an_arbitrary_gold_never_raises(gold: str) -> None:
     assert verify_math("The answer is 42.", gold).status in ("ok", "unparsable", "error")

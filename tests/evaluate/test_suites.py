@@ -1,0 +1,81 @@
+"""What a suite counts: well-formedness by hand-made turns, budgets, paired differences, the table."""
+
+import pytest
+
+from alloy.environments.task import Task
+from alloy.evaluate.config import EvaluateConfig, SuiteConfig
+from alloy.evaluate.measure import summarise
+from alloy.evaluate.suites import SuiteResult, _take, is_well_formed
+from alloy.evaluate.table import render
+from alloy.rollout.conversation import Rollout
+from alloy.verify.verdict import Verdict
+
+TASK = Task("math/test/0/0", "math", "t", [{"role": "user", "content": "?"}])
+
+
+def rollout(content: str, finished: bool = True, **turn: object) -> Rollout:
+    done = Rollout(TASK, True, [1], token_ids=[2, 3], completion_mask=[1, 0], finished=finished)
+    done.messages = [{"role": "assistant", "content": content, **turn}]
+    return done
+
+
+@pytest.mark.parametrize(
+    ("content", "turn", "finished", "expected"),
+    [
+        ("The answer is 4.", {}, True, True),
+        ("The answer is 4.", {}, False, False),
+        ("", {}, True, False),
+        ("  \n", {}, True, False),
+        ("", {"tool_calls": [{"name": "f", "arguments": {}}]}, True, True),
+        ("ok", {"invalid_calls": ["{"]}, True, False),
+        ("so </think> The answer is 4.", {}, True, False),
+        ("<think>The answer is 4.", {}, True, False),
+        ("2+2=4 The answer is 4.", {}, True, False),
+    ],
+)
+def test_well_formed(content: str, turn: dict[str, object], finished: bool, expected: bool) -> None:
+    assert is_well_formed(rollout(content, finished, **turn), "=") is expected
+
+
+def test_an_equals_sign_is_thinking_only_where_the_environment_says_so() -> None:
+    assert is_well_formed(rollout("2+2=4"))
+
+
+def test_a_failed_verifier_is_left_out_and_counted_and_an_unfinished_answer_scores_zero() -> None:
+    result = SuiteResult("math", "success", [], {})
+    rollouts = [rollout("a"), rollout("b"), rollout("c", finished=False)]
+    verdicts = [Verdict(1.0), Verdict(None, "timeout", "10 s"), Verdict(1.0)]
+    for done, verdict in zip(rollouts, verdicts, strict=True):
+        done.verdict = verdict
+    _take(result, rollouts, None, False, None)
+    assert result.errors == 1
+    assert result.scores["success"] == [1.0, 0.0]
+    assert result.scores["tokens"] == [1.0, 1.0]
+
+
+def test_a_budget_suite_counts_each_budget_apart() -> None:
+    result = SuiteResult("budget", "well_formed", [], {})
+    for budget, content in ((4, "2+2=4"), (None, "The answer is 4.")):
+        done = rollout(content)
+        done.verdict = Verdict(1.0)
+        _take(result, [done], budget, True, "=")
+    assert result.items == ["math/test/0/0@4", "math/test/0/0@None"]
+    assert result.scores["well_formed"] == [0.0, 1.0]
+    assert [(told["budget"], told["well_formed"]["value"]) for told in result.by_budget] == [(4, 0.0), (None, 1.0)]
+
+
+def test_differences_are_paired_by_item_and_marked_in_the_table() -> None:
+    config = EvaluateConfig(suites={"math": SuiteConfig(environment="math", items=4)}, focus={"b": "math"})
+    items = ["1", "2", "3", "4"]
+    results = {
+        "a": {"math": SuiteResult("math", "success", items, {"success": [0.0, 0.0, 0.0, 1.0]})},
+        # Item 4 is missing: the pair of the parent's success is dropped with it.
+        "b": {"math": SuiteResult("math", "success", items[:3], {"success": [1.0, 1.0, 1.0]})},
+    }
+    summary = summarise(results, {"a": [], "b": ["a"]}, config)
+    (difference,) = summary["differences"]
+    assert (difference["stage"], difference["parent"], difference["n"]) == ("b", "a", 3)
+    assert (difference["value"], difference["low"], difference["focus"]) == (1.0, 1.0, True)
+    told = render(summary)
+    assert "100.0 [100.0, 100.0]*" in told
+    assert "25.0 [" in told

@@ -1,0 +1,207 @@
+"""vLLM for real, on the CPU, held against the transformers engine over the same weights."""
+
+import importlib.util
+import os
+import random
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alloy.base import ModelShape
+from alloy.build_base import random_model, train_tokenizer
+from alloy.errors import InputError
+from alloy.policy import load_model, save_policy
+from alloy.rl_config import RolloutConfig
+from alloy.rollout.engine import Generation, Sampling
+from alloy.rollout.transformers_engine import TransformersEngine
+from alloy.rollout.vllm_process import engine_dtype
+
+INSTALLED = importlib.util.find_spec("vllm") is not None
+if not INSTALLED and os.environ.get("ALLOY_REQUIRE_ALL") == "1":
+    pytest.fail("vllm is not installed: make setup installs it", pytrace=False)
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed")
+
+TEXTS = ("one two three\nfour five six\n", "a b c a b c", "<think>\nwell\n</think>\nyes")
+GREEDY = Sampling(32, temperature=0.0)
+ROLLOUT = RolloutConfig(engine="vllm", max_completion_tokens=32, batch_size=8, vllm_max_model_tokens=128)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of 70 thousand weights, with a head tied to its embedding, sharp enough to have opinions."""
+    tokenizer = train_tokenizer(TEXTS * 20, 320)
+    torch.manual_seed(0)
+    model = random_model(
+        ModelShape(hidden_size=64, layers=2, heads=2, mlp_size=128, max_positions=256), tokenizer
+    )
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3.0 if weight.dim() > 1 else 1.0)
+    path = tmp_path_factory.mktemp("vllm") / "model"
+    save_policy(model, tokenizer, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def colocated(folder: Path) -> Iterator[Any]:
+    """The one engine of these tests, beside a model in float32, as a trainer has it."""
+    from accelerate import Accelerator
+
+    from alloy.policy import load_tokenizer
+    from alloy.rollout.vllm_colocated import ColocatedVllm
+
+    before = (dict(os.environ), torch.set_num_threads, random.getstate(), torch.get_rng_state())
+    accelerator = Accelerator(cpu=True)
+    environment = dict(os.environ)
+    found = ColocatedVllm(load_model(folder), accelerator, load_tokenizer(folder), ROLLOUT)
+    assert random.getstate() == before[2]
+    assert torch.equal(torch.get_rng_state(), before[3])
+    kept: list[Any] = []
+    found.llm.apply_model(lambda model: kept.append(weakref.ref(model)))
+    yield found
+    found.close()
+    found.close()
+    assert kept[0]() is None, "the weights are still in memory"
+    assert not torch.distributed.is_initialized()
+    assert torch.set_num_threads is before[1]
+    assert dict(os.environ) == environment
+
+
+@pytest.fixture
+def engines(colocated: Any, folder: Path) -> tuple[Any, TransformersEngine]:
+    """Both engines over the folder's weights."""
+    from alloy.rollout.vllm_engine import VllmEngine
+
+    colocated.model = load_model(folder)
+    colocated.sync_weights()
+    tokenizer = colocated.processing_class
+    return VllmEngine(colocated.llm, tokenizer, 6), TransformersEngine(colocated.model, tokenizer, 8, 6)
+
+
+def prompts(engine: Any) -> list[list[int]]:
+    return [engine.tokenizer.encode(text) for text in ("one two", "three four five\nsix a b", "c")]
+
+
+def tokens(generations: list[Generation]) -> list[list[int]]:
+    return [generation.token_ids for generation in generations]
+
+
+needs_float32 = pytest.mark.skipif(engine_dtype() != "float32", reason="this CPU's vLLM computes in bfloat16")
+
+
+@needs_float32
+def test_greedy_tokens_and_their_log_probabilities_are_those_of_transformers(engines: Any) -> None:
+    ours, theirs = engines
+    found, expected = ours.generate(prompts(ours), GREEDY, 0), theirs.generate(prompts(ours), GREEDY, 0)
+    assert tokens(found) == tokens(expected)
+    for mine, other in zip(found, expected, strict=True):
+        assert mine.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        assert mine.forced == [0] * len(mine.token_ids)
+        assert mine.finished == other.finished
+
+
+@needs_float32
+@pytest.mark.parametrize("budgets", [[0, 3, None], [1, 9, 31], [5, 5, 40]])
+def test_a_thinking_budget_closes_where_the_other_engine_closes(
+    engines: Any, budgets: list[int | None]
+) -> None:
+    ours, theirs = engines
+    found = ours.generate(prompts(ours), GREEDY, 0, budgets=budgets)
+    expected = theirs.generate(prompts(ours), GREEDY, 0, budgets=budgets)
+    assert [(g.token_ids, g.forced) for g in found] == [(g.token_ids, g.forced) for g in expected]
+    assert sum(sum(generation.forced) for generation in found) >= 1
+
+
+@needs_float32
+def test_new_weights_are_what_it_generates_with(colocated: Any, engines: Any) -> None:
+    ours, theirs = engines
+    old = tokens(theirs.generate(prompts(ours), GREEDY, 0))
+    perturb(colocated.model, 0.05)
+    new = tokens(theirs.generate(prompts(ours), GREEDY, 0))
+    assert all(mine != other for mine, other in zip(old, new, strict=True))
+    assert tokens(ours.generate(prompts(ours), GREEDY, 0)) == old, (
+        "the engine's weights are the trainer's own"
+    )
+    colocated.sync_weights()
+    assert tokens(ours.generate(prompts(ours), GREEDY, 0)) == new
+
+
+@needs_float32
+def test_an_adapter_is_merged_for_the_engine_and_taken_out_again(
+    colocated: Any, engines: Any, folder: Path
+) -> None:
+    import peft
+
+    ours, _ = engines
+    settings = peft.LoraConfig(
+        r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
+    )
+    torch.manual_seed(1)
+    adapted = peft.get_peft_model(load_model(folder), settings)
+    base = {name: weight.clone() for name, weight in adapted.named_parameters()}
+    colocated.model = adapted
+    theirs = TransformersEngine(adapted, ours.tokenizer, 8)
+    plain = tokens(ours.generate(prompts(ours), GREEDY, 0))
+    expected = tokens(theirs.generate(prompts(ours), GREEDY, 0))
+    assert expected != plain
+    colocated.sync_weights()
+    assert tokens(ours.generate(prompts(ours), GREEDY, 0)) == expected
+    for name, weight in adapted.named_parameters():
+        torch.testing.assert_close(weight, base[name], atol=1e-6, rtol=0)
+
+
+def test_sampling_is_the_same_for_the_same_seed_only(engines: Any) -> None:
+    ours, _ = engines
+    many = prompts(ours)[:1] * 4
+    first = ours.generate(many, Sampling(16), 7)
+    assert tokens(first) == tokens(ours.generate(many, Sampling(16), 7))
+    assert tokens(first) != tokens(ours.generate(many, Sampling(16), 8))
+    assert len({tuple(ids) for ids in tokens(first)}) > 1, "every prompt has a seed of its own"
+
+
+def test_limits_hold_and_the_end_of_turn_is_kept(engines: Any) -> None:
+    ours, _ = engines
+    found = ours.generate(
+        prompts(ours) * 2, Sampling(64, temperature=3.0), 1, max_tokens=[1, 2, 3, 40, 41, 42]
+    )
+    for generation, limit in zip(found, [1, 2, 3, 40, 41, 42], strict=True):
+        ended = generation.token_ids[-1] == ours.end_of_turn
+        assert generation.finished == ended
+        assert ours.end_of_turn not in generation.token_ids[:-1]
+        assert len(generation.token_ids) == limit or ended
+        assert len(generation.logprobs) == len(generation.forced) == len(generation.token_ids)
+
+
+def test_a_conversation_that_fills_the_context_scores_and_one_prompt_too_long_for_all_stops(
+    engines: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, _ = engines
+    full, nearly = [5] * 128, [5] * 120
+    found = ours.generate([full, nearly], Sampling(32, temperature=0.0), 0)
+    assert (found[0].token_ids, found[0].finished) == ([], False)
+    assert len(found[1].token_ids) <= 8
+    assert "1 of 2 prompts (up to 128 tokens)" in capsys.readouterr().err
+    with pytest.raises(InputError, match="vllm_max_model_tokens = 128: every prompt"):
+        ours.generate([full], GREEDY, 0)
+
+
+def test_the_dtype_follows_what_the_hardware_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for flags, dtype in (
+        ({"avx2": True}, "float32"),
+        ({"avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16"),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
+        assert engine_dtype() == dtype
+
+
+def perturb(model: Any, size: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(size * torch.randn(weight.shape, generator=generator))
