@@ -106,9 +106,9 @@ class _Loop:
         return [found[i : i + k] for i in range(0, len(found), k)]
 
     def validate(self, policy: Path, tasks: Sequence[Task], iteration: int) -> float:
-        """Greedy success on held-out tasks."""
+        """Success on held-out tasks, sampled as the rollouts are."""
         step = iteration * self.config.train.max_steps
-        groups = self.sample(policy, tasks, 1, self.config.seed, step, temperature=0.0)
+        groups = self.sample(policy, tasks, 1, self.config.seed, step)
         won = [float(_won(group[0])) for group in groups]
         interval = mean_interval(won)
         say(f"  iteration {iteration}: validation success {interval.percent()} (n={interval.n})")

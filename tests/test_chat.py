@@ -255,7 +255,8 @@ def test_rollout_tokens_are_the_training_tokens(
         text = (thought + "\n" if thought else "") + THINK_CLOSE + "\n" if thinking else ""
         text += turn["content"]
         for call in turn.get("tool_calls", []):
-            text += f"{CALL_OPEN}{json.dumps(call, ensure_ascii=False)}{CALL_CLOSE}"
+            told = {"name": call["name"], "arguments": call["arguments"]}
+            text += f"{CALL_OPEN}{json.dumps(told, ensure_ascii=False)}{CALL_CLOSE}"
         ids = tiny_tokenizer.encode(text + TURN_CLOSE, add_special_tokens=False)
         rolled.extend(ids)
         mask.extend([1] * len(ids))

@@ -12,17 +12,22 @@ from alloy.environments.workplace_company import NAME_WORDS, PEOPLE
 from alloy.verify.verdict import Verdict
 
 _ASKS = ("Repeat {items}.", "Say {items} again.", "Write down {items}.", "Copy {items} here.", "Give back {items}.")
-_WORDS = (*PEOPLE, *(word for table in NAME_WORDS.values() for words in table for word in words))
 _JOINS = (", ", " and ", " then ", " or ", " with ")
 
 
 class RepeatEnvironment:
-    """Two to `most` names of one or two words; the answer is the same names in the same order."""
+    """Two to `most` names of one or two words; the answer is the same names in the same order.
+
+    Args:
+        words: of each of the workplace's lists of words; all when None.
+    """
 
     name = "repeat"
 
-    def __init__(self, most: int = 4) -> None:
+    def __init__(self, most: int = 4, words: int | None = None) -> None:
         self.most = most
+        lists = (PEOPLE, *(words for table in NAME_WORDS.values() for words in table))
+        self.words = [word for one in lists for word in one[:words]]
 
     def tasks(self, split: Split, count: int, seed: int) -> list[Task]:
         frames = split_grid(len(_ASKS), len(_JOINS), split)
@@ -38,7 +43,7 @@ class RepeatEnvironment:
     def _task(self, split: Split, seed: int, index: int, frames: list[tuple[int, int]]) -> Task:
         rng = random.Random(seed_of(self.name, split, seed, index))
         ask, join = rng.choice(frames)
-        names = [" ".join(rng.sample(_WORDS, rng.randint(1, 2))) for _ in range(rng.randint(2, self.most))]
+        names = [" ".join(rng.sample(self.words, rng.randint(1, 2))) for _ in range(rng.randint(2, self.most))]
         items = _JOINS[join].join(f'"{name}"' for name in names)
         return Task(
             id=f"{self.name}/{split}/{seed}/{index}",

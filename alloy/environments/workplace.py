@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Literal
 
 from alloy.environments.task import Message, Split, Task, World
-from alloy.environments.workplace_company import FEWEST_ROWS, MOST_ROWS
+from alloy.environments.workplace_company import FEWEST_ROWS, FEWEST_WORDS, MOST_ROWS
 from alloy.environments.workplace_state import Change, State
 from alloy.environments.workplace_tasks import KINDS, Kind, make_task
 from alloy.environments.workplace_tools import FIELDS, READ_ONLY_TOOLS, TOOLS, NoSuchRow
@@ -77,6 +77,7 @@ class WorkplaceEnvironment:
             first), `conditional` (something has to be read to decide), `nothing` (the condition is false
             or the row is not there), `domains` (several parts of the company), `steps` (two changes or more).
         thinking: whether the demonstrations carry a line of thinking in every turn.
+        words: of each list that names are made of, so that a small model meets each often; all when None.
 
     The phrasings of the splits are disjoint, the values come from the same words. Task.gold holds `kind`,
     `action`, `domains`, `steps` (calls of the demonstration), `tables` (the company), `calls` (the changes).
@@ -90,6 +91,7 @@ class WorkplaceEnvironment:
         tools_offered: int = 3,
         kinds: Sequence[Kind] = KINDS,
         thinking: bool = True,
+        words: int | None = None,
     ) -> None:
         if not FEWEST_ROWS <= rows_per_table <= MOST_ROWS:
             raise InputError(f"rows_per_table = {rows_per_table}: take {FEWEST_ROWS} to {MOST_ROWS}.")
@@ -101,7 +103,10 @@ class WorkplaceEnvironment:
         self.rows_per_table = rows_per_table
         self.tools_offered = tools_offered
         self.kinds = tuple(kinds)
+        if words is not None and (words < FEWEST_WORDS or words * words < 2 * rows_per_table + 4):
+            raise InputError(f"words = {words}: too few for {rows_per_table} names a table. Take more.")
         self.thinking = thinking
+        self.words = words
 
     def tasks(self, split: Split, count: int, seed: int) -> list[Task]:
         return [
@@ -113,6 +118,7 @@ class WorkplaceEnvironment:
                 self.rows_per_table,
                 self.tools_offered,
                 self.thinking,
+                self.words,
             )
             for number in range(count)
         ]

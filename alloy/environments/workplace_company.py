@@ -66,17 +66,25 @@ TEXTS = (
 )
 
 FEWEST_ROWS, MOST_ROWS = 3, 100
+FEWEST_WORDS = 4
 
 
 class Company:
-    """A state and the source of values to ask things about it; every name is unique in its table."""
+    """A state and the source of values to ask things about it; every name is unique in its table.
 
-    def __init__(self, rng: Random, rows_per_table: int) -> None:
+    Args:
+        words: of each list of words that names, texts and addresses are made of; all when None.
+    """
+
+    def __init__(self, rng: Random, rows_per_table: int, words: int | None = None) -> None:
         self.rng = rng
+        self.words = words
         self._taken: dict[str, set[str]] = {name: set() for name in NAME_WORDS}
         named = rows_per_table * len(NAME_WORDS)
         keys = iter(map(str, rng.sample(range(10, max(100, 3 * named)), named)))
-        people = rng.sample(PEOPLE, min(rows_per_table, len(PEOPLE) - 8))
+        known = PEOPLE[: None if words is None else rows_per_table + words]
+        self.known_people = known
+        people = rng.sample(known, min(rows_per_table, len(known) - FEWEST_WORDS))
         self.people = people
         self.addresses = {person: self.any_address(person) for person in people}
         tables: dict[str, dict[str, Row]] = {name: {} for name in FIELDS}
@@ -101,7 +109,7 @@ class Company:
 
     def new_name(self, table: str) -> str:
         """A name that no row of the table has, nor any name given out before."""
-        first, second = NAME_WORDS[table]
+        first, second = (words[: self.words] for words in NAME_WORDS[table])
         while True:
             name = f"{self.rng.choice(first)} {self.rng.choice(second)}"
             if name not in self._taken[table]:
@@ -110,10 +118,10 @@ class Company:
 
     def any_address(self, person: str = "") -> str:
         """An address, of somebody outside when no person is named."""
-        return f"{person or self.rng.choice(PEOPLE)}@{self.rng.choice(HOSTS)}.com"
+        return f"{person or self.rng.choice(self.known_people)}@{self.rng.choice(HOSTS[: self.words])}.com"
 
     def text(self) -> str:
-        return self.rng.choice(TEXTS)
+        return self.rng.choice(TEXTS[: self.words])
 
     def day(self, *other_than: str) -> str:
         return self._other(DAYS, other_than)

@@ -116,12 +116,13 @@ def make_task(
     rows_per_table: int,
     tools_offered: int,
     thinking: bool,
+    words: int | None,
 ) -> Task:
     """Draw a kind, an action, a phrasing, a company and the values; work the plan out in the company."""
     kind = rng.choice(kinds)
     action = rng.choice(ACTIONS_OF[kind])
     number, phrasing = rng.choice(phrasings(action.name, split))
-    company = Company(rng, rows_per_table)
+    company = Company(rng, rows_per_table, words)
     plan = action.plan(company)
     request = phrasing.format(**{slot: plans.quoted(value) for slot, value in plan.slots.items()})
     writes = [step for step in plan.steps if step.tool not in READ_ONLY_TOOLS]
