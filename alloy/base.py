@@ -52,7 +52,9 @@ class BaseConfig(StageConfig):
         return self
 
     def data_fingerprint(self) -> str:
-        return fingerprint_json([fingerprint_environment(s.environment) for s in self.corpus if s.environment])
+        return fingerprint_json(
+            [fingerprint_environment(s.environment) for s in self.corpus if s.environment]
+        )
 
 
 CONFIG = BaseConfig

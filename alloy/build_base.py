@@ -32,6 +32,7 @@ _PIECES = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s"
 
 
 def train(config: BaseConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
+    run.begin()
     seed_everything(config.seed)
     if config.source == "scratch":
         assert config.shape is not None  # the config's own rule
@@ -83,10 +84,16 @@ def train_tokenizer(
     )
     # The roles stand in every rendering, and in no turn. Phrases are tokens already: what is left is learned.
     pieces = [piece for text in texts for piece in _without(text, phrases)]
-    tokenizer.train_from_iterator([*pieces, *["system", "user", "assistant", "tool", "Tools"] * 1000], trainer)
+    tokenizer.train_from_iterator(
+        [*pieces, *["system", "user", "assistant", "tool", "Tools"] * 1000], trainer
+    )
     tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in (*TAG_TOKENS, *phrases)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=TURN_CLOSE, pad_token=PAD, chat_template=TEMPLATE, padding_side="left"
+        tokenizer_object=tokenizer,
+        eos_token=TURN_CLOSE,
+        pad_token=PAD,
+        chat_template=TEMPLATE,
+        padding_side="left",
     )
 
 
@@ -145,7 +152,9 @@ def convert_gguf(package: str) -> tuple[torch.nn.Module, PreTrainedTokenizerFast
 def teach_chat_format(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     """Add the tokens of our chat format that a tokenizer lacks, and set template, end of turn and padding."""
     missing_special = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
-    tokenizer.add_special_tokens({"additional_special_tokens": missing_special}, replace_extra_special_tokens=False)
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": missing_special}, replace_extra_special_tokens=False
+    )
     tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAG_TOKENS])
     tokenizer.chat_template = TEMPLATE
     tokenizer.eos_token, tokenizer.pad_token = TURN_CLOSE, PAD

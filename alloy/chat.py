@@ -229,7 +229,10 @@ def encode_conversation(
 
 
 def _encode(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], tools: Sequence[dict[str, Any]], thinking: bool
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]],
+    thinking: bool,
 ) -> Encoded:
     rendered = tokenizer.apply_chat_template(
         to_template(messages),
@@ -250,9 +253,7 @@ def _encode(
     return Encoded(list(rendered["input_ids"])[:end], mask[:end])
 
 
-def tool_turn_ids(
-    tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str], thinking: bool
-) -> list[int]:
+def tool_turn_ids(tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str], thinking: bool) -> list[int]:
     """What stands between an assistant's end of turn and its next writing, after its tools answered.
 
     Tokens that the policy wrote are kept as they are: only these are appended, so that nothing is

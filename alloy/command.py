@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from alloy.errors import InputError, StageError
@@ -40,7 +41,10 @@ def main(run: Callable[[list[str]], int], arguments: Sequence[str] | None = None
         return 0
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            return _say(f"failed: no space left on the disk of {error.filename or 'the run folder'}. Free some, run again.", 1)
+            return _say(
+                f"failed: no space left on the disk of {error.filename or 'the run folder'}. Free some, run again.",
+                1,
+            )
         if os.environ.get("ALLOY_TRACEBACK"):
             traceback.print_exc()
         return _say(f"failed: {error}", 1)
@@ -60,6 +64,9 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if not Path("/dev/nvidiactl").exists():
+        # Told so, DeepSpeed does not look for a GPU and warn that it found none.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     warnings.filterwarnings("ignore")
 
 

@@ -14,7 +14,9 @@ def _parser(name: str, description: str) -> Parser:
     parser = Parser(prog=f"python -m alloy {name}", description=description)
     parser.add_argument("recipe", help="a name under configs/ or a folder with a pipeline.yaml")
     parser.add_argument("overrides", nargs="*", metavar="STAGE.key=value", help="or seed=N for every stage")
-    parser.add_argument("--runs", type=Path, help="folder of the recipe's run folders (default runs/<recipe>)")
+    parser.add_argument(
+        "--runs", type=Path, help="folder of the recipe's run folders (default runs/<recipe>)"
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     return parser
 
@@ -22,7 +24,9 @@ def _parser(name: str, description: str) -> Parser:
 def run(arguments: list[str]) -> int:
     parser = _parser("run", "Run a recipe's stages in one process; what is finished is not run again.")
     parser.add_argument("--stage", action="append", default=[], help="only this stage and what it needs")
-    parser.add_argument("--package", action="append", default=[], help="only stages of this kind: sft, grpo, ...")
+    parser.add_argument(
+        "--package", action="append", default=[], help="only stages of this kind: sft, grpo, ..."
+    )
     parser.add_argument("--force", action="store_true", help="run again even when finished")
     given = parser.parse_intermixed_args(arguments)
     recipe = load_recipe(given.recipe)

@@ -160,7 +160,9 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
             if isinstance(target, list):
                 target = target[_index(part, target, override)]
                 if not isinstance(target, dict | list):
-                    raise InputError(f"{override!r}: item {part} is {target!r}, which has no keys. Set it whole.")
+                    raise InputError(
+                        f"{override!r}: item {part} is {target!r}, which has no keys. Set it whole."
+                    )
                 continue
             if not isinstance(target.get(part), dict | list):
                 target[part] = {}
@@ -195,9 +197,7 @@ def parse(
         raise InputError("\n".join(problems)) from None
 
 
-def _explain(
-    cls: type[Config], problem: Any, source: str, lines: dict[tuple[str, ...], int]
-) -> str:
+def _explain(cls: type[Config], problem: Any, source: str, lines: dict[tuple[str, ...], int]) -> str:
     path = tuple(str(part) for part in problem["loc"])
     # A union's tag is part of pydantic's path but not of the file's.
     known = max((p for p in lines if _is_subsequence(p, path)), key=len, default=())

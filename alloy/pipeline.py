@@ -77,7 +77,9 @@ def find_recipe(name: str) -> Path:
     known = sorted(path.parent.name for path in Path("configs").glob("*/pipeline.yaml"))
     near = difflib.get_close_matches(Path(name).name, known, 1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known) or 'none'}."
-    raise InputError(f"{name!r} is no recipe: neither {name}/pipeline.yaml nor configs/{name}/pipeline.yaml. {hint}")
+    raise InputError(
+        f"{name!r} is no recipe: neither {name}/pipeline.yaml nor configs/{name}/pipeline.yaml. {hint}"
+    )
 
 
 def load_recipe(name: str) -> Recipe:
@@ -92,15 +94,23 @@ def load_recipe(name: str) -> Recipe:
     for stage, entry in stages.items():
         for need in entry.stages():
             if need not in stages:
-                raise InputError(f"{path}: {stage} needs {need!r}, which is no stage here. Known: {', '.join(stages)}.")
+                raise InputError(
+                    f"{path}: {stage} needs {need!r}, which is no stage here. Known: {', '.join(stages)}."
+                )
     try:
-        order = list(TopologicalSorter({stage: entry.stages() for stage, entry in stages.items()}).static_order())
+        order = list(
+            TopologicalSorter({stage: entry.stages() for stage, entry in stages.items()}).static_order()
+        )
     except CycleError as error:
-        raise InputError(f"{path}: these stages need each other in a circle: {' -> '.join(error.args[1])}.") from None
+        raise InputError(
+            f"{path}: these stages need each other in a circle: {' -> '.join(error.args[1])}."
+        ) from None
     # The file's own order where the graph leaves a choice: what a person reads is what runs.
     ordered: dict[str, Entry] = {}
     while len(ordered) < len(order):
-        ready = next(s for s in stages if s not in ordered and all(need in ordered for need in stages[s].stages()))
+        ready = next(
+            s for s in stages if s not in ordered and all(need in ordered for need in stages[s].stages())
+        )
         ordered[ready] = stages[ready]
     return Recipe(folder, ordered)
 
@@ -136,7 +146,9 @@ def _fill_parents(cls: type[StageConfig], values: dict[str, Any], entry: Entry |
         needs = {"models": {stage: str(runs / stage) for stage in entry.needs}}
     for role, folder in needs.items():
         if role not in cls.PARENTS:
-            raise InputError(f"needs: {role!r} is no parent of this stage. Known: {', '.join(cls.PARENTS) or 'none'}.")
+            raise InputError(
+                f"needs: {role!r} is no parent of this stage. Known: {', '.join(cls.PARENTS) or 'none'}."
+            )
         if values.get(role) is None:
             values[role] = folder
 
@@ -167,8 +179,9 @@ def stage_overrides(recipe: Recipe, stage: str, overrides: Sequence[str]) -> lis
         if override.startswith("seed="):
             mine.append(override)
         elif not dot or name not in recipe.stages:
-            raise InputError(f"{override!r}: write STAGE.key=value, or seed=N for all. "
-                             f"Stages: {', '.join(recipe.stages)}.")
+            raise InputError(
+                f"{override!r}: write STAGE.key=value, or seed=N for all. Stages: {', '.join(recipe.stages)}."
+            )
         elif name == stage:
             mine.append(rest)
     return mine

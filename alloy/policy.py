@@ -40,7 +40,9 @@ def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def load_model(folder: str | Path, precision: str = "float32", auto: Any = AutoModelForCausalLM, **extra: Any) -> Any:
+def load_model(
+    folder: str | Path, precision: str = "float32", auto: Any = AutoModelForCausalLM, **extra: Any
+) -> Any:
     """A model from safetensors, no code of the folder trusted.
 
     Raises:

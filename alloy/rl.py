@@ -19,8 +19,9 @@ from trl.models.utils import unwrap_model_for_generation
 from alloy.artifact import Run
 from alloy.environments.registry import Environments
 from alloy.environments.task import Task
+from alloy.errors import InputError
 from alloy.policy import lora_to_peft
-from alloy.rl_config import PolicyOptimisationConfig
+from alloy.rl_config import PolicyOptimisationConfig, divide
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_row
 from alloy.rollout.engine import Engine, Sampling
 from alloy.rollout.transformers_engine import TransformersEngine
@@ -69,16 +70,6 @@ def blend_prompts(
                 pool.tasks.append(queues[name].pop())
                 pool.thinking.append(rng.random() < thinking_share)
     return pool
-
-
-def divide(total: int, shares: dict[str, float]) -> dict[str, int]:
-    """Whole numbers in the ratio of the shares that sum to `total` (largest remainder)."""
-    whole = sum(shares.values())
-    exact = {name: total * share / whole for name, share in shares.items()}
-    counts = {name: int(value) for name, value in exact.items()}
-    for name in sorted(exact, key=lambda n: counts[n] - exact[n])[: total - sum(counts.values())]:
-        counts[name] += 1
-    return counts
 
 
 class PolicyTrainer(GRPOTrainer):
@@ -203,7 +194,9 @@ class _EngineContext:
 
 def _reward_function(name: str, trainer: PolicyTrainer) -> Callable[..., list[float | None]]:
     def reward(*, environment: list[str], alloy_reward: list[float | None], **_: Any) -> list[float | None]:
-        return [value if mine == name else None for mine, value in zip(environment, alloy_reward, strict=True)]
+        return [
+            value if mine == name else None for mine, value in zip(environment, alloy_reward, strict=True)
+        ]
 
     reward.__name__ = name
     return reward
@@ -215,6 +208,11 @@ def to_trl(config: PolicyOptimisationConfig, run: Run) -> GRPOConfig:
     per_step = config.prompts_per_step * config.group_size
     world = int(os.environ.get("WORLD_SIZE", "1"))
     micro = config.train.per_device_batch_size
+    if per_step % (micro * world):
+        raise InputError(
+            f"prompts_per_step x group_size = {per_step} is no multiple of train.per_device_batch_size x "
+            f"processes = {micro} x {world}. Lower train.per_device_batch_size."
+        )
     arguments = common_arguments(config, run)
     arguments["gradient_accumulation_steps"] = per_step // (micro * world)
     arguments |= {

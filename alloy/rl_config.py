@@ -9,6 +9,16 @@ from alloy.config import Config, TrainingConfig
 from alloy.environments.registry import fingerprint_environment
 
 
+def divide(total: int, shares: dict[str, float]) -> dict[str, int]:
+    """Whole numbers in the ratio of the shares that sum to `total` (largest remainder)."""
+    whole = sum(shares.values())
+    exact = {name: total * share / whole for name, share in shares.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    for name in sorted(exact, key=lambda n: counts[n] - exact[n])[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
 class RolloutConfig(Config):
     """How completions are made."""
 
@@ -68,6 +78,12 @@ class PolicyOptimisationConfig(TrainingConfig):
         if total % micro:
             raise ValueError(
                 f"prompts_per_step x group_size = {total} is no multiple of train.per_device_batch_size = {micro}"
+            )
+        without = [name for name, count in divide(self.prompts_per_step, self.shares()).items() if not count]
+        if without:
+            raise ValueError(
+                f"{without[0]} would have no prompt in a batch of {self.prompts_per_step}: raise its share or "
+                "prompts_per_step"
             )
         if self.train.gradient_accumulation_steps != 1:
             raise ValueError(

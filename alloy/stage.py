@@ -28,7 +28,10 @@ class Stage(Protocol):
 
 
 def execute(config: StageConfig, module: str, force: bool = False) -> Artifact:
-    """Do a stage's work unless this very work is done; `module` holds `train(config, run, parents)`."""
+    """Do a stage's work unless this very work is done; `module` holds `train(config, run, parents)`.
+
+    `train` calls `run.begin()` once it has read its data: until then nothing in the folder is touched.
+    """
     run, parents = open_run(config)
     done = run.finished()
     if done and not force:
@@ -36,9 +39,10 @@ def execute(config: StageConfig, module: str, force: bool = False) -> Artifact:
         return done
     quiet_libraries()
     train: Train = importlib.import_module(module).train
-    changes = run.begin(force=force)
+    changes = run.stale()
     if changes:
         say(f"{run.recipe}/{run.stage}: runs again, because this changed: {'; '.join(changes)}")
+    run.force = force
     artifact = train(config, run, parents)
     say(f"{run.recipe}/{run.stage}: finished in {artifact.seconds:.0f} s -> {run.folder}")
     return artifact
@@ -55,7 +59,9 @@ def stage_main(package: str, arguments: list[str]) -> int:
 
     parser = Parser(prog=f"python -m {package}", description=f"Run one {package} stage from its YAML config.")
     parser.add_argument("config", type=Path, help="the stage's YAML file, e.g. configs/micro/sft-1.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="settings that replace the file's")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.sub=value", help="settings that replace the file's"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
     parser.add_argument("--force", action="store_true", help="run again even when finished")
     parser.add_argument("--json", action="store_true", help="print the artifact as one JSON object")

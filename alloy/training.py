@@ -98,7 +98,9 @@ def show_progress(step: int, total: int, began: float, numbers: dict[str, float]
     left = spent / max(step, 1) * (total - step)
     told = "  ".join(f"{key.split('/')[-1]} {numbers[key]:.3f}" for key in _SHOWN if key in numbers)
     line = f"  step {step}/{total}  {told}  {spent:.0f} s, {left:.0f} s left"
-    print(f"\r{line:100.100}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+    print(
+        f"\r{line:100.100}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True
+    )
 
 
 def silence(trainer: Any) -> None:

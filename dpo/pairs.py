@@ -41,7 +41,9 @@ class PairCounts:
         return {f"pairs/{name}": float(getattr(self, name)) for name in self.__slots__}
 
 
-def make_pairs(groups: Sequence[Sequence[Rollout]], config: PairingConfig, seed: int) -> tuple[list[Pair], PairCounts]:
+def make_pairs(
+    groups: Sequence[Sequence[Rollout]], config: PairingConfig, seed: int
+) -> tuple[list[Pair], PairCounts]:
     """Pair successes with failures of the same task; tasks without either are counted.
 
     The same token ids stand in a task's pairs once on each side: near-duplicates teach nothing new.

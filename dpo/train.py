@@ -31,6 +31,7 @@ def train(config: DpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     drawn = environment.tasks("train", config.tasks * config.iterations, config.seed)
     validation = environment.tasks("validation", config.validation_tasks, config.seed)
     check_gold(environments, [*drawn[:64], *validation])
+    run.begin()
     loop = _Loop(config, run, environments)
 
     policy = parents["parent"].path
@@ -60,7 +61,11 @@ def train(config: DpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     kept = 0 if best == parents["parent"].path else int(best.parent.name.rpartition("-")[2])
     say(f"  kept iteration {kept} of {config.iterations}: validation success {best_success:.1%}")
     return run.finish(
-        "policy", {**metrics, "kept_iteration": kept}, tokens=tokens, device=device_name(), notes={"kept": kept}
+        "policy",
+        {**metrics, "kept_iteration": kept},
+        tokens=tokens,
+        device=device_name(),
+        notes={"kept": kept},
     )
 
 
@@ -81,7 +86,13 @@ class _Loop:
         self.environments = environments
 
     def sample(
-        self, policy: Path, tasks: Sequence[Task], k: int, seed: int, step: int, temperature: float | None = None
+        self,
+        policy: Path,
+        tasks: Sequence[Task],
+        k: int,
+        seed: int,
+        step: int,
+        temperature: float | None = None,
     ) -> list[list[Rollout]]:
         """`k` rollouts of each task, judged by the end state of its world; some are kept under `step`."""
         rollout = self.config.rollout
@@ -172,7 +183,9 @@ class _Loop:
         trainer.train()
         save_trained(trainer, tokenizer, folder / "model")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        return sum(len(p.chosen.token_ids) + len(p.rejected.token_ids) + 2 * len(p.chosen.prompt_ids) for p in pairs)
+        return sum(
+            len(p.chosen.token_ids) + len(p.rejected.token_ids) + 2 * len(p.chosen.prompt_ids) for p in pairs
+        )
 
 
 def _won(rollout: Rollout) -> bool:

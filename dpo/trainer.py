@@ -25,7 +25,9 @@ class WrittenTokensDPOTrainer(DPOTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        self._signature_columns = [*dict.fromkeys([*(self._signature_columns or []), "chosen_mask", "rejected_mask"])]
+        self._signature_columns = [
+            *dict.fromkeys([*(self._signature_columns or []), "chosen_mask", "rejected_mask"])
+        ]
 
 
 @dataclass

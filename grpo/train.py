@@ -22,6 +22,7 @@ def train(config: GrpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     for name, drawn in tasks.items():
         check_gold(environments, drawn[:64])
         say(f"  {name}: {len(drawn)} tasks, the known solutions are judged 1.0")
+    run.begin()
     tokenizer = load_tokenizer(parent.path)
     trainer = PolicyTrainer(
         model=load_model(parent.path),
@@ -44,9 +45,13 @@ def train(config: GrpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     history = trainer.state.log_history
     metrics = {}
     for name in environments:
-        metrics[f"reward/{name}/first"], metrics[f"reward/{name}/last"] = first_metrics(history, f"rewards/{name}/mean")
+        metrics[f"reward/{name}/first"], metrics[f"reward/{name}/last"] = first_metrics(
+            history, f"rewards/{name}/mean"
+        )
     metrics["verifier/failed_share"] = first_metrics(history, "verifier/failed_share", 1_000_000)[0]
-    return run.finish("policy", metrics, tokens=int(trainer.state.num_input_tokens_seen), device=device_name())
+    return run.finish(
+        "policy", metrics, tokens=int(trainer.state.num_input_tokens_seen), device=device_name()
+    )
 
 
 def verdict_rewards(rollouts: Sequence[Rollout]) -> list[float | None]:

@@ -18,6 +18,8 @@ CHUNK_WEIGHTS = 32_768
 """Weights at once: few enough for a core's cache, and torch gives an operation of this size to one thread."""
 _BLOCK_WEIGHTS = 1 << 20
 """Weights between two rounds of exact work."""
+_EXACT_WEIGHTS = 8_192
+"""Weights computed exactly at once; its many temporaries are smaller than what malloc gives back."""
 
 
 Parts = tuple[float, float]
@@ -94,11 +96,12 @@ def _blend(out: Tensor, first: Tensor, second: Tensor, alpha: float) -> None:
         block = slice(start, min(start + _BLOCK_WEIGHTS, out.numel()))
         target, a, b = out[block], first[block], second[block]
         if target.dtype == torch.float64:
-            target.copy_(blend_exactly(a, b, alpha)[0])
+            for part in zip(*(t.split(_EXACT_WEIGHTS) for t in (target, a, b)), strict=True):
+                part[0].copy_(blend_exactly(part[1], part[2], alpha)[0])
             continue
-        where = _blend_quickly(target, a, b, alpha)
-        if where.numel():
-            target[where] = _exactly(a[where], b[where], alpha, target.dtype)
+        for where in _blend_quickly(target, a, b, alpha).split(_EXACT_WEIGHTS):
+            if where.numel():
+                target[where] = _exactly(a[where], b[where], alpha, target.dtype)
 
 
 def _blend_quickly(target: Tensor, first: Tensor, second: Tensor, alpha: float) -> Tensor:

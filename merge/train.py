@@ -6,6 +6,7 @@ from alloy.stage import say
 from merge.checkpoint import Checkpoint, from_parent
 from merge.choose import Point
 from merge.config import MergeConfig, SweepConfig
+from merge.preflight import preflight
 from merge.stream import merge_checkpoints
 from merge.suites import evaluator, measure_of
 from merge.sweep import Sweep, sweep
@@ -15,6 +16,9 @@ def train(config: MergeConfig, run: Run, parents: dict[str, Parent]) -> Artifact
     """Find alpha, or take the given one, and merge; named `train` as every stage's work is."""
     reasoning = from_parent(parents["reasoning"], "reasoning")
     chat = from_parent(parents["chat"], "chat")
+    # A pair that cannot be merged is refused before anything that was here is touched.
+    preflight(reasoning, chat, donor=config.donor, dtype=config.dtype)
+    run.begin()
     swept = find_alpha(config, config.sweep, run, reasoning, chat) if config.sweep else None
     alpha = swept.choice.alpha if swept else float(config.alpha or 0.0)
     report = merge_checkpoints(

@@ -38,7 +38,9 @@ def read_preferences(config: PreferenceConfig, seed: int) -> tuple[list[Preferen
             f"{config.path}: {len(rows)} pairs, data.pairs + data.held_out = {wanted}. Lower one of the two."
         )
     if len({row.margin is None for row in rows}) > 1:
-        raise InputError(f"{config.path}: some pairs have a margin and some have none. Give one to all or to none.")
+        raise InputError(
+            f"{config.path}: some pairs have a margin and some have none. Give one to all or to none."
+        )
     return rows[: config.pairs], rows[config.pairs : wanted]
 
 
@@ -79,6 +81,11 @@ def _margin(row: dict[str, Any], where: str) -> float | None:
 def _answer(value: Any, where: str) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and value and isinstance(value[-1], dict) and isinstance(value[-1].get("content"), str):
+    if (
+        isinstance(value, list)
+        and value
+        and isinstance(value[-1], dict)
+        and isinstance(value[-1].get("content"), str)
+    ):
         return str(value[-1]["content"])
     raise InputError(f"{where}: an answer is a text or a list of turns, not {str(value)[:60]!r}.")

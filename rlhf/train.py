@@ -26,6 +26,7 @@ def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
         for name, given in config.environments.items()
     }
     reward_model = RewardModel(parents["reward_model"].path)
+    run.begin()
     tokenizer = load_tokenizer(parent.path)
     model = load_model(parent.path)
     held_out = HeldOut(config, environments, reward_model, tokenizer)
@@ -50,7 +51,9 @@ def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     save_trained(trainer, tokenizer, run.folder / "model")
     metrics = _gains(before, held_out.measure(load_model(run.folder / "model")))
     metrics["reward/first"], metrics["reward/last"] = first_metrics(trainer.state.log_history, "reward")
-    return run.finish("policy", metrics, tokens=int(trainer.state.num_input_tokens_seen), device=device_name())
+    return run.finish(
+        "policy", metrics, tokens=int(trainer.state.num_input_tokens_seen), device=device_name()
+    )
 
 
 def answer_scores(reward_model: RewardModel, config: RlhfConfig) -> Score:
@@ -98,7 +101,9 @@ class HeldOut:
         for mode, on in (("on", True), ("off", False)):
             thinking = [on] * len(self.tasks)
             rollouts = roll_out(self.tasks, thinking, engine, self.tokenizer, self.environments, plan, 0)
-            scores = self.reward_model.score([r.task.messages for r in rollouts], [r.answer for r in rollouts])
+            scores = self.reward_model.score(
+                [r.task.messages for r in rollouts], [r.answer for r in rollouts]
+            )
             found[f"reward_model/thinking_{mode}"] = scores
             found[f"quality/thinking_{mode}"] = [_quality(r) for r in rollouts]
         return found
@@ -115,5 +120,7 @@ def _gains(before: Measures, after: Measures) -> dict[str, float]:
         gain: Interval = paired_difference(scores, before[name])
         metrics |= {f"held_out/{name}": fmean(scores), f"held_out/{name}/gain": gain.value,
                     f"held_out/{name}/gain/low": gain.low, f"held_out/{name}/gain/high": gain.high}  # fmt: skip
-        say(f"  held out, {name}: {fmean(before[name]):.3f} -> {fmean(scores):.3f}, gain [{gain.low:.3f}, {gain.high:.3f}]")
+        say(
+            f"  held out, {name}: {fmean(before[name]):.3f} -> {fmean(scores):.3f}, gain [{gain.low:.3f}, {gain.high:.3f}]"
+        )
     return metrics

@@ -23,6 +23,7 @@ def train(config: RewardModelConfig, run: Run, parents: dict[str, Parent]) -> Ar
     training, held_out = read_preferences(config.data, config.seed)
     tokenizer = load_tokenizer(parent.path)
     rows = [_row(pair, tokenizer) for pair in training]
+    run.begin()
     seed_everything(config.seed)
     model = load_model(parent.path, auto=AutoModelForSequenceClassification, num_labels=1)
     # The new head starts at zero: the first scores say nothing instead of something random.
@@ -44,7 +45,12 @@ def train(config: RewardModelConfig, run: Run, parents: dict[str, Parent]) -> Ar
     tokens = sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows)
     return run.finish(
         "reward-model",
-        {"accuracy": accuracy.value, "accuracy/low": accuracy.low, "accuracy/high": accuracy.high, "n": accuracy.n},
+        {
+            "accuracy": accuracy.value,
+            "accuracy/low": accuracy.low,
+            "accuracy/high": accuracy.high,
+            "n": accuracy.n,
+        },
         tokens=tokens,
         device=device_name(),
     )

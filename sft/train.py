@@ -25,6 +25,7 @@ def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
         f"  {counts['examples']:,.0f} examples, {counts['tokens']:,.0f} tokens in {counts['sequences']:,.0f} sequences "
         f"({counts['fill']:.1%} full); {counts['thinking_off']:,.0f} rows with thinking off"
     )
+    run.begin()
     model = load_model(parent.path, "bfloat16" if _pure_bfloat16(config) else "float32")
     trainer = SFTTrainer(
         model=model,
@@ -54,8 +55,6 @@ def to_trl(config: SftConfig, run: Run) -> TrlConfig:
         # On a GPU the documents are laid end to end for the variable-length attention kernels.
         padding_free=torch.cuda.is_available(),
         dataset_kwargs={"skip_prepare_dataset": True},
-        # Unpacked, a batch of like lengths pads little.
-        train_sampling_strategy="group_by_length" if config.data.packing == "none" else "random",
     )
 
 

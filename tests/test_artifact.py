@@ -21,7 +21,7 @@ from alloy.artifact import (
     write_atomically,
 )
 from alloy.config import LoggingConfig, StageConfig
-from alloy.errors import InputError
+from alloy.errors import InputError, StageError
 
 
 class Toy(StageConfig):
@@ -165,7 +165,8 @@ def test_begin_keeps_what_the_same_inputs_left_and_removes_the_rest(tmp_path: Pa
 
 def test_begin_removes_everything_by_force_and_where_resume_is_off(tmp_path: Path) -> None:
     run = finish_toy(tmp_path)
-    run.begin(force=True)
+    run.force = True
+    run.begin()
     assert not (run.folder / "model").exists()
     write_model(run)
     open_toy(tmp_path, resume=False).begin()
@@ -183,18 +184,27 @@ def test_begin_never_removes_a_folder_that_no_run_has_made(tmp_path: Path) -> No
     run = open_toy(tmp_path)
     run.folder.mkdir(parents=True)
     (run.folder / "thesis.tex").write_text("years of work")
+    run.force = True
     with pytest.raises(InputError, match=r"is not empty and no run folder \(thesis\.tex\)"):
-        run.begin(force=True)
+        run.begin()
     assert (run.folder / "thesis.tex").read_text() == "years of work"
 
 
-def test_only_the_main_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_main_process_writes_and_the_others_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("alloy.artifact.time.sleep", lambda seconds: None)
     run = open_toy(tmp_path)
-    run.begin()
+    with pytest.raises(StageError, match="the main process did not make it ready"):
+        run.begin()
     run.log(1, {"loss": 1.0})
     run.finish("policy", {})
     assert not run.folder.exists()
+    monkeypatch.delenv("RANK")
+    open_toy(tmp_path).begin()
+    monkeypatch.setenv("RANK", "1")
+    assert run.begin() == []
 
 
 def test_log_and_rewind(tmp_path: Path) -> None:

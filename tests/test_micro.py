@@ -75,7 +75,9 @@ def test_running_again_does_nothing_and_imports_no_torch(micro_runs: Path) -> No
         f"status = run(['run', 'micro', '--runs', {str(micro_runs)!r}]); "
         "assert not {'torch', 'trl', 'transformers'} & sys.modules.keys(), 'imported'; sys.exit(status)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("finished, nothing to do") == len(STAGES)
     assert time.monotonic() - began < 10
@@ -150,7 +152,9 @@ def test_a_bad_row_is_named_with_file_and_line(micro_runs: Path, tmp_path: Path)
     config.write_text(
         f"data: {{sources: [{{path: {data}}}]}}\noptim: {{learning_rate: 1.0e-3}}\ntrain: {{max_steps: 1}}\n"
     )
-    done = alloy(str(config), f"parent={micro_runs / 'base'}", f"output={tmp_path / 'out'}", module="sft", check=False)
+    done = alloy(
+        str(config), f"parent={micro_runs / 'base'}", f"output={tmp_path / 'out'}", module="sft", check=False
+    )
     assert done.returncode == 2
     assert f"{data}:2" in done.stderr
     assert not (tmp_path / "out" / "artifact.json").exists()
@@ -172,7 +176,11 @@ def launch(config: str, tmp_path: Path, module: str, stage: str, parent: Path) -
 
 @pytest.mark.parametrize(
     ("config", "module", "stage", "parent"),
-    [("cpu-ddp", "sft", "sft-1", "base"), ("cpu-zero3", "sft", "sft-1", "base"), ("cpu-ddp", "grpo", "grpo", "sft-3")],
+    [
+        ("cpu-ddp", "sft", "sft-1", "base"),
+        ("cpu-zero3", "sft", "sft-1", "base"),
+        ("cpu-ddp", "grpo", "grpo", "sft-3"),
+    ],
 )
 def test_two_processes_train_together(
     micro_runs: Path, tmp_path: Path, config: str, module: str, stage: str, parent: str

@@ -30,6 +30,7 @@ PACKAGE = """
     def train(config, run, parents):
         if config.fail == "input":
             raise InputError("the data is wrong")
+        run.begin()
         if config.fail == "stage":
             raise StageError("the loss is not a number")
         if config.fail == "interrupt":

@@ -48,7 +48,9 @@ def _environment_rows(source: SourceConfig, seed: int) -> Iterator[Row]:
     environment = make_environment(source.environment or "", source.options)
     for task in environment.tasks("train", source.rows or 0, seed):
         if not task.demonstration:
-            raise InputError(f"{task.id}: this environment has no demonstrations. Take it out of the sources.")
+            raise InputError(
+                f"{task.id}: this environment has no demonstrations. Take it out of the sources."
+            )
         thinking = source.thinking and any(turn.get("thinking") for turn in task.demonstration)
         yield Row([*task.messages, *task.demonstration], task.tools, thinking, task.id)
 
@@ -68,7 +70,9 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise InputError(f"{path}:{number}: not JSON ({error}). One object a line is needed.") from None
+                    raise InputError(
+                        f"{path}:{number}: not JSON ({error}). One object a line is needed."
+                    ) from None
                 if not isinstance(row, dict):
                     raise InputError(f"{path}:{number}: {type(row).__name__} where an object is needed.")
                 yield row
@@ -80,7 +84,9 @@ def _file_row(row: dict[str, Any], source: SourceConfig, where: str) -> Row:
     if "messages" in row:
         messages = [read_turn(turn, where) for turn in _expect(row, "messages", list, where)]
         if any(turn["role"] == "system" for turn in messages[1:]):
-            raise InputError(f"{where}: a system turn after the first turn is in no rendering. Move it to the front.")
+            raise InputError(
+                f"{where}: a system turn after the first turn is in no rendering. Move it to the front."
+            )
     elif "prompt" in row and "completion" in row:
         prompt, completion = _expect(row, "prompt", str, where), _expect(row, "completion", str, where)
         messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
@@ -127,7 +133,9 @@ def read_turn(turn: Any, where: str) -> Message:
         raise InputError(f"{where}: a turn's role is {role!r}. Known roles: {', '.join(_ROLES)}.")
     content = turn.get("content")
     if not isinstance(content, str) and not (content is None and turn.get("tool_calls")):
-        raise InputError(f"{where}: the {turn['role']} turn's content is {type(content).__name__}, a str is needed.")
+        raise InputError(
+            f"{where}: the {turn['role']} turn's content is {type(content).__name__}, a str is needed."
+        )
     message: Message = {"role": turn["role"], "content": content or ""}
     thought = turn.get("thinking") or turn.get("reasoning_content") or turn.get("reasoning")
     if thought:
@@ -149,5 +157,7 @@ def _call(call: Any, where: str) -> dict[str, Any]:
         except ValueError:
             raise InputError(f"{where}: a tool call's arguments are no JSON: {arguments[:80]!r}.") from None
     if not isinstance(function.get("name"), str) or not isinstance(arguments, dict):
-        raise InputError(f"{where}: a tool call needs a name and an object of arguments, not {str(call)[:80]}.")
+        raise InputError(
+            f"{where}: a tool call needs a name and an object of arguments, not {str(call)[:80]}."
+        )
     return {"name": function["name"], "arguments": arguments}

@@ -18,7 +18,9 @@ def strip_reasoning(rows: Iterable[Row], config: ReasoningOffConfig, seed: int) 
         if not chosen or config.mode == "copy":
             yield row
         if chosen:
-            turns = [{key: value for key, value in turn.items() if key != "thinking"} for turn in row.messages]
+            turns = [
+                {key: value for key, value in turn.items() if key != "thinking"} for turn in row.messages
+            ]
             yield replace(row, messages=turns, thinking=False)
 
 

@@ -11,7 +11,13 @@ from alloy.environments.task import Message, Split, Task, World
 from alloy.environments.workplace_company import NAME_WORDS, PEOPLE
 from alloy.verify.verdict import Verdict
 
-_ASKS = ("Repeat {items}.", "Say {items} again.", "Write down {items}.", "Copy {items} here.", "Give back {items}.")
+_ASKS = (
+    "Repeat {items}.",
+    "Say {items} again.",
+    "Write down {items}.",
+    "Copy {items} here.",
+    "Give back {items}.",
+)
 _JOINS = (", ", " and ", " then ", " or ", " with ")
 
 
@@ -43,7 +49,9 @@ class RepeatEnvironment:
     def _task(self, split: Split, seed: int, index: int, frames: list[tuple[int, int]]) -> Task:
         rng = random.Random(seed_of(self.name, split, seed, index))
         ask, join = rng.choice(frames)
-        names = [" ".join(rng.sample(self.words, rng.randint(1, 2))) for _ in range(rng.randint(2, self.most))]
+        names = [
+            " ".join(rng.sample(self.words, rng.randint(1, 2))) for _ in range(rng.randint(2, self.most))
+        ]
         items = _JOINS[join].join(f'"{name}"' for name in names)
         return Task(
             id=f"{self.name}/{split}/{seed}/{index}",

@@ -31,7 +31,6 @@ def run(arguments: list[str]) -> int:
         quiet_libraries()
         from alloy.evaluate.measure import train
 
-        run.begin()
         train(config, run, parents)
     if given.json:
         from alloy.evaluate.measure import read_results

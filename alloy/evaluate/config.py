@@ -41,4 +41,6 @@ class EvaluateConfig(StageConfig):
     batch_size: int = Field(128, gt=0)
 
     def data_fingerprint(self) -> str:
-        return fingerprint_json([fingerprint_environment(suite.environment) for suite in self.suites.values()])
+        return fingerprint_json(
+            [fingerprint_environment(suite.environment) for suite in self.suites.values()]
+        )

@@ -18,6 +18,7 @@ from alloy.stage import say
 
 def train(config: EvaluateConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     """Measure; named `train` as every stage's work is."""
+    run.begin()
     models = {name: parents[name] for name in config.models}
     results: dict[str, dict[str, SuiteResult]] = {}
     for name, parent in models.items():
@@ -44,7 +45,9 @@ def measure_model(parent: Parent, config: EvaluateConfig, run: Run) -> dict[str,
             continue
         if engine is None:
             tokenizer = load_tokenizer(parent.path)
-            engine = TransformersEngine(load_model(parent.path), tokenizer, config.batch_size, suite.grace_tokens)
+            engine = TransformersEngine(
+                load_model(parent.path), tokenizer, config.batch_size, suite.grace_tokens
+            )
         engine.grace = suite.grace_tokens
         found[name] = evaluate_suite(name, suite, engine, engine.tokenizer, config.seed)
         path.parent.mkdir(exist_ok=True)

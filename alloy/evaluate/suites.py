@@ -51,7 +51,9 @@ def evaluate_suite(
     result = SuiteResult(name, "", [], {})
     for budget in config.budgets:
         plan = RolloutPlan(sampling, config.max_turns, budget)
-        rollouts = roll_out(tasks, [config.thinking] * len(tasks), engine, tokenizer, environments, plan, seed)
+        rollouts = roll_out(
+            tasks, [config.thinking] * len(tasks), engine, tokenizer, environments, plan, seed
+        )
         mark = getattr(environments[config.environment], "thinking_mark", None)
         _take(result, rollouts, budget, len(config.budgets) > 1, mark)
         result.completions += [sample_row(r, tokenizer, 0, suite=name, budget=budget) for r in rollouts]

@@ -19,7 +19,9 @@ def render(summary: dict[str, Any]) -> str:
         table.add_column(f"{suite}\n{metric}", justify="right")
     for stage in summary["stages"]:
         row = summary["cells"][stage]
-        table.add_row(stage, *(_cell(row.get(suite), _mark(summary, stage, suite)) for suite in summary["suites"]))
+        table.add_row(
+            stage, *(_cell(row.get(suite), _mark(summary, stage, suite)) for suite in summary["suites"])
+        )
     stream = io.StringIO()
     Console(file=stream, width=24 + 24 * len(summary["suites"])).print(table)
     return stream.getvalue() + "* better, ! worse than its parent: the paired 95% interval excludes 0\n"

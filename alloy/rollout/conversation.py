@@ -114,7 +114,9 @@ def roll_out(
                 rollout.finished = False
         active = going_on
     if judge:
-        verdicts = environments.judge([(r.task, r.messages, w) for r, w in zip(rollouts, worlds, strict=True)])
+        verdicts = environments.judge(
+            [(r.task, r.messages, w) for r, w in zip(rollouts, worlds, strict=True)]
+        )
         for rollout, verdict in zip(rollouts, verdicts, strict=True):
             rollout.verdict = verdict
     return rollouts
@@ -136,7 +138,9 @@ def _append_answers(rollout: Rollout, answers: list[str], tokenizer: "PreTrained
     rollout.logprobs += [0.0] * len(ids)
 
 
-def sample_row(rollout: Rollout, tokenizer: "PreTrainedTokenizerBase", step: int, **more: Any) -> dict[str, Any]:
+def sample_row(
+    rollout: Rollout, tokenizer: "PreTrainedTokenizerBase", step: int, **more: Any
+) -> dict[str, Any]:
     """A line of samples.jsonl."""
     verdict = rollout.verdict or Verdict(None, "error", "not judged")
     return {

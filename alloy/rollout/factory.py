@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_engine(folder: Path, tokenizer: "PreTrainedTokenizerBase", config: RolloutConfig) -> Iterator[Engine]:
+def open_engine(
+    folder: Path, tokenizer: "PreTrainedTokenizerBase", config: RolloutConfig
+) -> Iterator[Engine]:
     """The engine that a rollout config asks for, over a model folder; its memory is released at the end."""
     if config.engine == "vllm":
         from alloy.rollout.vllm_engine import open_vllm

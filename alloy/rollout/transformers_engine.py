@@ -81,14 +81,18 @@ class TransformersEngine:
         found = [Generation([], [], False, []) for _ in prompts]
         alive = list(range(len(prompts)))
         while alive:
-            logits = self.model(
-                input_ids=input_ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1].float()
+            logits = (
+                self.model(
+                    input_ids=input_ids,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+                .logits[:, -1]
+                .float()
+            )
             tokens, logprobs = _draw(logits, sampling, generator)
             written, scores = tokens.tolist(), logprobs.tolist()
             kept = []

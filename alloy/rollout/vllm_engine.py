@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from vllm import LLM
     from vllm.outputs import CompletionOutput
 
+_MAX_TEMPERATURE = 2
+"""vLLM's own."""
+
 
 @contextmanager
 def open_vllm(
@@ -73,6 +76,11 @@ class VllmEngine:
     ) -> list[Generation]:
         if self.llm is None:
             raise RuntimeError("this engine is closed")
+        if sampling.temperature > _MAX_TEMPERATURE:
+            raise InputError(
+                f"rollout.temperature = {sampling.temperature}: vLLM takes 0 to {_MAX_TEMPERATURE}. Lower it, "
+                "or set rollout.engine=transformers."
+            )
         room = self.llm.llm_engine.model_config.max_model_len
         limits = list(max_tokens) if max_tokens is not None else [sampling.max_tokens] * len(prompts)
         writings = [

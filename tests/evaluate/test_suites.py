@@ -61,7 +61,10 @@ def test_a_budget_suite_counts_each_budget_apart() -> None:
         _take(result, [done], budget, True, "=")
     assert result.items == ["math/test/0/0@4", "math/test/0/0@None"]
     assert result.scores["well_formed"] == [0.0, 1.0]
-    assert [(told["budget"], told["well_formed"]["value"]) for told in result.by_budget] == [(4, 0.0), (None, 1.0)]
+    assert [(told["budget"], told["well_formed"]["value"]) for told in result.by_budget] == [
+        (4, 0.0),
+        (None, 1.0),
+    ]
 
 
 def test_differences_are_paired_by_item_and_marked_in_the_table() -> None:

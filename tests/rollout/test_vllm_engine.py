@@ -54,12 +54,12 @@ def colocated(folder: Path) -> Iterator[Any]:
     from alloy.policy import load_tokenizer
     from alloy.rollout.vllm_colocated import ColocatedVllm
 
-    before = (dict(os.environ), torch.set_num_threads, random.getstate(), torch.get_rng_state())
     accelerator = Accelerator(cpu=True)
-    environment = dict(os.environ)
+    before = (torch.set_num_threads, random.getstate(), torch.get_rng_state())
+    environment = variables()
     found = ColocatedVllm(load_model(folder), accelerator, load_tokenizer(folder), ROLLOUT)
-    assert random.getstate() == before[2]
-    assert torch.equal(torch.get_rng_state(), before[3])
+    assert random.getstate() == before[1]
+    assert torch.equal(torch.get_rng_state(), before[2])
     kept: list[Any] = []
     found.llm.apply_model(lambda model: kept.append(weakref.ref(model)))
     yield found
@@ -67,8 +67,12 @@ def colocated(folder: Path) -> Iterator[Any]:
     found.close()
     assert kept[0]() is None, "the weights are still in memory"
     assert not torch.distributed.is_initialized()
-    assert torch.set_num_threads is before[1]
-    assert dict(os.environ) == environment
+    assert torch.set_num_threads is before[0]
+    assert variables() == environment
+
+
+def variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 @pytest.fixture
@@ -165,15 +169,21 @@ def test_sampling_is_the_same_for_the_same_seed_only(engines: Any) -> None:
 
 def test_limits_hold_and_the_end_of_turn_is_kept(engines: Any) -> None:
     ours, _ = engines
-    found = ours.generate(
-        prompts(ours) * 2, Sampling(64, temperature=3.0), 1, max_tokens=[1, 2, 3, 40, 41, 42]
-    )
-    for generation, limit in zip(found, [1, 2, 3, 40, 41, 42], strict=True):
+    limits = [1, 2, 3, *[64] * 21]
+    found = ours.generate(prompts(ours) * 8, Sampling(64, temperature=2.0), 1, max_tokens=limits)
+    assert any(generation.finished for generation in found)
+    for generation, limit in zip(found, limits, strict=True):
         ended = generation.token_ids[-1] == ours.end_of_turn
         assert generation.finished == ended
         assert ours.end_of_turn not in generation.token_ids[:-1]
         assert len(generation.token_ids) == limit or ended
         assert len(generation.logprobs) == len(generation.forced) == len(generation.token_ids)
+
+
+def test_a_temperature_that_vllm_refuses_is_told_as_a_setting(engines: Any) -> None:
+    ours, _ = engines
+    with pytest.raises(InputError, match=r"rollout.temperature = 3.0: vLLM takes 0 to 2"):
+        ours.generate(prompts(ours), Sampling(4, temperature=3.0), 0)
 
 
 def test_a_conversation_that_fills_the_context_scores_and_one_prompt_too_long_for_all_stops(

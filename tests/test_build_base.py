@@ -1,0 +1,49 @@
+"""A base model from scratch: what its tokenizer makes of texts, and what its seed decides."""
+
+import torch
+
+from alloy.base import ModelShape
+from alloy.build_base import random_model, train_tokenizer
+from alloy.chat import PAD, TAG_TOKENS, TEMPLATE, TURN_CLOSE
+
+TEXTS = [
+    '{"name": "find_events", "arguments": {"name": "team call"}}',
+    "Ada has 12 pens.",
+    'Cancel "team call".',
+] * 20
+PHRASES = ['{"name": "', '", "arguments": {"']
+
+
+def test_digits_stand_alone_and_a_quoted_value_is_the_same_tokens_everywhere() -> None:
+    tokenizer = train_tokenizer(TEXTS, 400)
+    assert tokenizer.tokenize("12") == ["1", "2"]
+    asked = tokenizer.encode('Cancel "team call".')
+    called = tokenizer.encode('{"name": "team call"}')
+    value = tokenizer.encode("team call")
+    for ids in (asked, called):
+        assert any(ids[i : i + len(value)] == value for i in range(len(ids)))
+
+
+def test_tags_and_phrases_are_single_tokens_and_text_comes_back() -> None:
+    tokenizer = train_tokenizer(TEXTS, 400, PHRASES)
+    for token in (*TAG_TOKENS, *PHRASES, TURN_CLOSE, PAD):
+        assert len(tokenizer.encode(token)) == 1, token
+    # So few texts give fewer merges than the vocabulary has room for.
+    assert len(tokenizer) <= 400
+    for text in (*TEXTS, "grüße, 7 <think> x"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.chat_template) == (TURN_CLOSE, PAD, TEMPLATE)
+
+
+def test_a_model_has_the_shape_it_was_given() -> None:
+    tokenizer = train_tokenizer(TEXTS, 400)
+    shape = ModelShape(hidden_size=16, layers=1, heads=2, mlp_size=32, initializer_range=0.1)
+    torch.manual_seed(0)
+    model = random_model(shape, tokenizer)
+    # Embedding V x 16 (tied), attention 4 x 16 x 16, MLP 3 x 16 x 32, three norms of 16.
+    expected = len(tokenizer) * 16 + 4 * 256 + 3 * 512 + 3 * 16
+    assert sum(p.numel() for p in model.parameters()) == expected
+    assert abs(model.model.embed_tokens.weight.std().item() - 0.1) < 0.005
+    torch.manual_seed(0)
+    again = random_model(shape, tokenizer)
+    assert torch.equal(model.model.embed_tokens.weight, again.model.embed_tokens.weight)
