@@ -150,7 +150,12 @@ def convert_gguf(package: str) -> tuple[torch.nn.Module, PreTrainedTokenizerFast
 
 
 def teach_chat_format(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Add the tokens of our chat format that a tokenizer lacks, and set template, end of turn and padding."""
+    """Add the tokens of our chat format that a tokenizer lacks, and set template, end of turn and padding.
+
+    A new token's embedding starts at the mean of the tokens that its text was before: at the mean of
+    all tokens, SmolLM2 ends its turn at once after an opened thinking tag.
+    """
+    pieces = {tag: tokenizer.encode(tag, add_special_tokens=False) for tag in (*SPECIAL_TOKENS, *TAG_TOKENS)}
     missing_special = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
     tokenizer.add_special_tokens(
         {"additional_special_tokens": missing_special}, replace_extra_special_tokens=False
@@ -160,8 +165,14 @@ def teach_chat_format(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.eos_token, tokenizer.pad_token = TURN_CLOSE, PAD
     tokenizer.padding_side = "left"
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        # New rows start at the mean of the old ones (transformers' mean resizing): no token is out of place.
+        before = model.get_input_embeddings().num_embeddings
         model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+        with torch.no_grad():
+            for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+                for tag, ids in pieces.items():
+                    new = tokenizer.convert_tokens_to_ids(tag)
+                    if new >= before:
+                        layer.weight[new] = layer.weight[ids].mean(dim=0)
     for config in (model.config, model.generation_config):
         config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
         config.bos_token_id = None

@@ -52,14 +52,15 @@ class Sweep:
     def summary(self) -> dict[str, Any]:
         """The same for machines."""
         return {
-            "alpha": self.choice.alpha,
+            "chosen": self.choice.alpha,
             "rule": self.rule,
+            "suites": list(self.choice.means),
             "points": [
                 {
                     "alpha": point.alpha,
-                    "suites": {suite: asdict(i) for suite, i in self.intervals(point).items()},
-                    "product": point.product,
-                    "product_standard_error": point.standard_error,
+                    "scores": {suite: asdict(i) for suite, i in self.intervals(point).items()},
+                    "objective": point.product,
+                    "standard_error": point.standard_error,
                 }
                 for point in self.points
             ],

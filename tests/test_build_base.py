@@ -1,9 +1,11 @@
 """A base model from scratch: what its tokenizer makes of texts, and what its seed decides."""
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from alloy.base import ModelShape
-from alloy.build_base import random_model, train_tokenizer
+from alloy.build_base import random_model, teach_chat_format, train_tokenizer
 from alloy.chat import PAD, TAG_TOKENS, TEMPLATE, TURN_CLOSE
 
 TEXTS = [
@@ -47,3 +49,28 @@ def test_a_model_has_the_shape_it_was_given() -> None:
     torch.manual_seed(0)
     again = random_model(shape, tokenizer)
     assert torch.equal(model.model.embed_tokens.weight, again.model.embed_tokens.weight)
+
+
+def test_a_new_token_starts_at_the_mean_of_what_its_text_was_before() -> None:
+    tokenizer = train_tokenizer(TEXTS, 400)
+    older = PreTrainedTokenizerFast(tokenizer_object=_bytes_only())
+    shape = ModelShape(hidden_size=16, layers=1, heads=2, mlp_size=32)
+    model = random_model(shape, tokenizer)
+    model.resize_token_embeddings(len(older))
+    rows = model.get_input_embeddings().weight.detach().clone()
+    pieces = older.encode("<think>")
+    assert len(pieces) == 7
+    teach_chat_format(model, older)
+    (new,) = older.encode("<think>")
+    assert new >= len(rows)
+    taught = model.get_input_embeddings().weight
+    torch.testing.assert_close(taught[new], rows[pieces].mean(dim=0))
+    torch.testing.assert_close(taught[: len(rows)], rows)
+
+
+def _bytes_only() -> Tokenizer:
+    vocabulary = {name: number for number, name in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer

@@ -112,7 +112,7 @@ def test_a_sweep_and_a_stage_from_end_to_end(
     assert artifact["parents"]["chat"]["fingerprint"] == fingerprint_model(b)
     # Nothing is right at any alpha, or equally much: the smallest is taken.
     points = artifact["notes"]["sweep"]["points"]
-    best = max(points, key=lambda point: (point["product"], -point["alpha"]))
+    best = max(points, key=lambda point: (point["objective"], -point["alpha"]))
     alpha = best["alpha"]
     assert artifact["metrics"]["alpha"] == alpha
     first, second = (load_file(folder / "model.safetensors") for folder in (a, b))

@@ -121,9 +121,9 @@ def test_the_table_and_the_figure(parents: tuple[Checkpoint, Checkpoint], tmp_pa
     out = tmp_path / "out"
     assert (out / "table.md").read_text() == result.markdown()
     told = json.loads((out / "sweep.json").read_text())
-    assert told["alpha"] == 0.5
-    assert [point["product"] for point in told["points"]] == pytest.approx([0.18, 0.42, 0.16])
-    assert told["points"][0]["suites"]["math"] == {"value": 0.9, "low": 0.9, "high": 0.9, "n": 4}
+    assert told["chosen"] == 0.5
+    assert [point["objective"] for point in told["points"]] == pytest.approx([0.18, 0.42, 0.16])
+    assert told["points"][0]["scores"]["math"] == {"value": 0.9, "low": 0.9, "high": 0.9, "n": 4}
     assert (out / "alpha-tradeoff.png").read_bytes().startswith(b"\x89PNG")
     drawn = (out / "alpha-tradeoff.svg").read_bytes()
     assert b"chosen: 0.5" in drawn
