@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= $(if $(filter %/cpu.txt,$(LOCK)),1,0)
 .PHONY: help setup demo test check sft grpo dpo rlhf merge evaluate report status clean
 
 help: ## This menu
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: $(STAMP) ## Install what is needed into .venv, once
 
@@ -25,7 +25,7 @@ $(STAMP): $(LOCK)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r $(LOCK)
 	@touch $@
 
-demo: setup ## The whole pipeline on a model built from scratch: 20 minutes on two cores
+demo: setup ## The whole pipeline on a model built from scratch: some 20 minutes on two cores
 	$(PY) -m alloy run demo
 	$(PY) -m alloy report runs/demo
 
