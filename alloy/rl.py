@@ -72,6 +72,14 @@ def blend_prompts(
     return pool
 
 
+def draw_tasks(config: PolicyOptimisationConfig, environments: Environments) -> dict[str, list[Task]]:
+    """The training tasks of every environment in a config, by its name."""
+    return {
+        name: environments[name].tasks("train", given.tasks, config.seed)
+        for name, given in config.environments.items()
+    }
+
+
 class PolicyTrainer(GRPOTrainer):
     """TRL's trainer, whose completions come from `roll_out` and whose rewards from `score`."""
 
@@ -82,13 +90,20 @@ class PolicyTrainer(GRPOTrainer):
         tokenizer: "PreTrainedTokenizerBase",
         config: PolicyOptimisationConfig,
         run: Run,
-        pool: PromptPool,
+        tasks: dict[str, list[Task]],
         environments: Environments,
         score: Score,
     ) -> None:
         self.alloy_config = config
         self.run = run
-        self.pool = pool
+        self.pool = blend_prompts(
+            tasks,
+            config.shares(),
+            config.prompts_per_step,
+            config.train.max_steps,
+            config.rollout.thinking_share,
+            config.seed,
+        )
         self.alloy_environments = environments
         self.score = score
         self.plan = RolloutPlan(
@@ -96,13 +111,12 @@ class PolicyTrainer(GRPOTrainer):
             config.rollout.max_turns,
             config.rollout.thinking_budget,
         )
-        self._rollouts: list[Rollout] = []
         super().__init__(
             model=model,
             args=to_trl(config, run),
             # One function an environment: TRL then logs each reward under its name.
             reward_funcs=[_reward_function(name, self) for name in environments],
-            train_dataset=pool.dataset(),
+            train_dataset=self.pool.dataset(),
             processing_class=tokenizer,
             peft_config=lora_to_peft(config.lora),
             rollout_func=lambda prompts, trainer: self.rollouts_of(prompts),
@@ -125,7 +139,7 @@ class PolicyTrainer(GRPOTrainer):
         """TRL's rollout function: prompts (indices of tasks, each repeated for its group) to token ids."""
         indices = [int(prompt) for prompt in prompts]
         seed = self.alloy_config.seed + 7919 * (self.state.global_step + 1) + self.accelerator.process_index
-        with self._engine() as engine:
+        with _EngineContext(self) as engine:
             rollouts = roll_out(
                 [self.pool.tasks[i] for i in indices],
                 [self.pool.thinking[i] for i in indices],
@@ -146,9 +160,6 @@ class PolicyTrainer(GRPOTrainer):
             "alloy_reward": rewards,
         }
 
-    def _engine(self) -> "_EngineContext":
-        return _EngineContext(self)
-
     def _log_rollouts(self, rollouts: Sequence[Rollout], rewards: Sequence[float | None]) -> None:
         step = self.state.global_step
         failed = sum(reward is None for reward in rewards)
@@ -157,13 +168,10 @@ class PolicyTrainer(GRPOTrainer):
             mine = [r for r in rollouts if r.thinking is on]
             if mine:
                 self._log_metric(f"tokens/{name}", sum(sum(r.completion_mask) for r in mine) / len(mine))
-        shown = rollouts[:: max(1, len(rollouts) // 4)][:4]
-        scored = rewards[:: max(1, len(rollouts) // 4)][:4]
         if step % self.alloy_config.logging.every_steps == 0:
-            self.run.sample(
-                sample_row(r, self.processing_class, step, score=reward)
-                for r, reward in zip(shown, scored, strict=True)
-            )
+            every = max(1, len(rollouts) // 4)
+            shown = list(zip(rollouts, rewards, strict=True))[::every][:4]
+            self.run.sample(sample_row(r, self.processing_class, step, score=reward) for r, reward in shown)
 
 
 class _EngineContext:

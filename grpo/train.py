@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from alloy.artifact import Artifact, Parent, Run
 from alloy.environments.registry import Environments, check_gold
 from alloy.policy import device_name, load_model, load_tokenizer, save_trained
-from alloy.rl import PolicyTrainer, blend_prompts, first_metrics
+from alloy.rl import PolicyTrainer, draw_tasks, first_metrics
 from alloy.rollout.conversation import Rollout
 from alloy.stage import say
 from alloy.training import last_checkpoint
@@ -15,10 +15,7 @@ from grpo.config import GrpoConfig
 def train(config: GrpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
     environments = Environments.make(config.options())
-    tasks = {
-        name: environments[name].tasks("train", given.tasks, config.seed)
-        for name, given in config.environments.items()
-    }
+    tasks = draw_tasks(config, environments)
     for name, drawn in tasks.items():
         check_gold(environments, drawn[:64])
         say(f"  {name}: {len(drawn)} tasks, the known solutions are judged 1.0")
@@ -29,14 +26,7 @@ def train(config: GrpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
         tokenizer=tokenizer,
         config=config,
         run=run,
-        pool=blend_prompts(
-            tasks,
-            config.shares(),
-            config.prompts_per_step,
-            config.train.max_steps,
-            config.rollout.thinking_share,
-            config.seed,
-        ),
+        tasks=tasks,
         environments=environments,
         score=verdict_rewards,
     )

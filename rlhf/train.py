@@ -8,7 +8,7 @@ from alloy.artifact import Artifact, Parent, Run
 from alloy.environments.registry import Environments
 from alloy.evaluate.statistics import Interval, paired_difference
 from alloy.policy import device_name, load_model, load_tokenizer, save_trained
-from alloy.rl import PolicyTrainer, Score, blend_prompts, first_metrics
+from alloy.rl import PolicyTrainer, Score, draw_tasks, first_metrics
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out
 from alloy.rollout.engine import Sampling
 from alloy.rollout.transformers_engine import TransformersEngine
@@ -21,10 +21,7 @@ from rlhf.scoring import RewardModel
 def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
     environments = Environments.make(config.options())
-    tasks = {
-        name: environments[name].tasks("train", given.tasks, config.seed)
-        for name, given in config.environments.items()
-    }
+    tasks = draw_tasks(config, environments)
     reward_model = RewardModel(parents["reward_model"].path)
     run.begin()
     tokenizer = load_tokenizer(parent.path)
@@ -36,14 +33,7 @@ def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
         tokenizer=tokenizer,
         config=config,
         run=run,
-        pool=blend_prompts(
-            tasks,
-            config.shares(),
-            config.prompts_per_step,
-            config.train.max_steps,
-            config.rollout.thinking_share,
-            config.seed,
-        ),
+        tasks=tasks,
         environments=environments,
         score=answer_scores(reward_model, config),
     )
