@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alloy.errors import InputError
 
@@ -21,10 +21,14 @@ class Config(BaseModel):
 
 
 class OptimConfig(Config):
-    """The optimizer (AdamW) and its schedule."""
+    """The optimizer and its schedule."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """`muon` orthogonalises the updates of hidden matrices and leaves the rest to AdamW; one rate serves both."""
     learning_rate: float = Field(gt=0)
     """Peak rate."""
+    embedding_learning_rate: float | None = Field(None, gt=0)
+    """Of what Muon leaves to AdamW: embeddings, heads, norms; `learning_rate` when not given."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     """Share of all steps."""
     weight_decay: float = Field(0.0, ge=0)
@@ -97,6 +101,18 @@ class TrainingConfig(StageConfig):
     logging: LoggingConfig = LoggingConfig()
     resume: bool = True
     """Go on from the last complete checkpoint of an interrupted run."""
+
+    @model_validator(mode="after")
+    def _muon_needs_matrices(self) -> "TrainingConfig":
+        if self.optim.kind == "muon" and self.lora is not None:
+            raise ValueError(
+                "optim.kind = muon with lora: Muon is for whole matrices. Set optim.kind=adamw or leave lora out"
+            )
+        if self.optim.kind == "adamw" and self.optim.embedding_learning_rate is not None:
+            raise ValueError(
+                "optim.embedding_learning_rate is for optim.kind = muon: set that, or leave it out"
+            )
+        return self
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

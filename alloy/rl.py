@@ -25,7 +25,7 @@ from alloy.rl_config import PolicyOptimisationConfig, divide
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_row
 from alloy.rollout.engine import Engine, Sampling
 from alloy.rollout.transformers_engine import TransformersEngine
-from alloy.training import RunCallback, common_arguments, silence
+from alloy.training import RunCallback, common_arguments, equip
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -122,7 +122,7 @@ class PolicyTrainer(GRPOTrainer):
             rollout_func=lambda prompts, trainer: self.rollouts_of(prompts),
             callbacks=[RunCallback(run)],
         )
-        silence(self)
+        equip(self, config.optim)
         if config.rollout.engine == "vllm" and not self.use_vllm:
             self._colocate_on_cpu()
 

@@ -10,8 +10,8 @@ import torch
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from alloy.artifact import Run, is_main_process
-from alloy.config import TrainingConfig
-from alloy.errors import StageError
+from alloy.config import OptimConfig, TrainingConfig
+from alloy.errors import InputError, StageError
 
 
 def common_arguments(config: TrainingConfig, run: Run) -> dict[str, Any]:
@@ -103,9 +103,22 @@ def show_progress(step: int, total: int, began: float, numbers: dict[str, float]
     )
 
 
-def silence(trainer: Any) -> None:
-    """The trainer's own printing is off: progress is shown by `RunCallback`."""
+def equip(trainer: Any, optim: OptimConfig) -> None:
+    """Give a trainer the config's optimizer, and take its own printing: progress is shown by `RunCallback`.
+
+    Raises:
+        InputError: Muon for weights that are sharded.
+    """
     trainer.remove_callback(PrinterCallback)
+    if optim.kind == "muon":
+        if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+            raise InputError(
+                "optim.kind = muon: it needs whole matrices, and DeepSpeed or FSDP cut them in pieces. "
+                "Set optim.kind=adamw, or launch with cpu-ddp or ddp."
+            )
+        from alloy.optimizer import make_muon
+
+        trainer.optimizer = make_muon(trainer.model, optim)
 
 
 def last_checkpoint(run: Run) -> str | None:

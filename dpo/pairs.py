@@ -46,7 +46,8 @@ def make_pairs(
 ) -> tuple[list[Pair], PairCounts]:
     """Pair successes with failures of the same task; tasks without either are counted.
 
-    The same token ids stand in a task's pairs once on each side: near-duplicates teach nothing new.
+    Rollouts with the same token ids count once. Where a task has fewer ways to succeed than to fail, or
+    the other way round, the fewer stand in several pairs; no pair is there twice.
 
     Args:
         groups: the rollouts of each task.
@@ -63,7 +64,9 @@ def make_pairs(
         mixed += bool(won and lost)
         rng = random.Random(f"{seed}/{number}")
         successes, failures = _distinct(won, config, rng), _distinct(lost, config, rng)
-        pairs += [Pair(c, r) for c, r in zip(successes, failures, strict=False)][: config.pairs_per_task]
+        if successes and failures:
+            count = min(config.pairs_per_task, max(len(successes), len(failures)))
+            pairs += [Pair(successes[i % len(successes)], failures[i % len(failures)]) for i in range(count)]
     return pairs, PairCounts(len(groups), always, never, mixed, len(pairs), unjudged)
 
 

@@ -17,7 +17,7 @@ from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_ro
 from alloy.rollout.engine import Sampling
 from alloy.rollout.factory import open_engine
 from alloy.stage import say
-from alloy.training import RunCallback, silence
+from alloy.training import RunCallback, equip
 from dpo.config import DpoConfig
 from dpo.pairs import Pair, make_pairs
 from dpo.trainer import PairCollator, WrittenTokensDPOTrainer, to_trl
@@ -179,7 +179,7 @@ class _Loop:
             peft_config=lora_to_peft(self.config.lora),
             callbacks=[RunCallback(self.run, offset=(iteration - 1) * self.config.train.max_steps)],
         )
-        silence(trainer)
+        equip(trainer, self.config.optim)
         trainer.train()
         save_trained(trainer, tokenizer, folder / "model")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)

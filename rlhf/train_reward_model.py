@@ -12,7 +12,7 @@ from alloy.artifact import Artifact, Parent, Run
 from alloy.evaluate.statistics import mean_interval
 from alloy.policy import device_name, load_model, load_tokenizer, lora_to_peft, save_trained, seed_everything
 from alloy.stage import say
-from alloy.training import RunCallback, common_arguments, last_checkpoint, silence
+from alloy.training import RunCallback, common_arguments, equip, last_checkpoint
 from rlhf.config import RewardModelConfig
 from rlhf.preferences import Preference, read_preferences
 from rlhf.scoring import RewardModel, encode_answer
@@ -37,7 +37,7 @@ def train(config: RewardModelConfig, run: Run, parents: dict[str, Parent]) -> Ar
         peft_config=lora_to_peft(config.lora, "SEQ_CLS"),
         callbacks=[RunCallback(run)],
     )
-    silence(trainer)
+    equip(trainer, config.optim)
     trainer.train(resume_from_checkpoint=last_checkpoint(run))
     save_trained(trainer, tokenizer, run.folder / "model")
     accuracy = held_out_accuracy(RewardModel(run.folder / "model"), held_out)

@@ -11,7 +11,7 @@ from alloy.data.collate import PackedCollator
 from alloy.data.prepare import prepare
 from alloy.policy import device_name, load_model, load_tokenizer, lora_to_peft, save_trained
 from alloy.stage import say
-from alloy.training import RunCallback, common_arguments, last_checkpoint, silence
+from alloy.training import RunCallback, common_arguments, equip, last_checkpoint
 from sft.config import SftConfig
 
 
@@ -36,7 +36,7 @@ def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
         data_collator=None if torch.cuda.is_available() else PackedCollator(tokenizer.pad_token_id),
         callbacks=[RunCallback(run)],
     )
-    silence(trainer)
+    equip(trainer, config.optim)
     trainer.train(resume_from_checkpoint=last_checkpoint(run))
     save_trained(trainer, tokenizer, run.folder / "model")
     seen = counts["tokens"] / counts["sequences"] * _sequences(config, trainer.accelerator.num_processes)

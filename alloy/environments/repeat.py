@@ -22,16 +22,17 @@ _JOINS = (", ", " and ", " then ", " or ", " with ")
 
 
 class RepeatEnvironment:
-    """Two to `most` names of one or two words; the answer is the same names in the same order.
+    """One to `most` names of one to `longest` words; the answer is the same names in the same order.
 
     Args:
+        longest: words of a name; in a long one every word but the first follows from the word before it.
         words: of each of the workplace's lists of words; all when None.
     """
 
     name = "repeat"
 
-    def __init__(self, most: int = 4, words: int | None = None) -> None:
-        self.most = most
+    def __init__(self, most: int = 4, longest: int = 2, words: int | None = None) -> None:
+        self.most, self.longest = most, longest
         lists = (PEOPLE, *(words for table in NAME_WORDS.values() for words in table))
         self.words = [word for one in lists for word in one[:words]]
 
@@ -50,7 +51,8 @@ class RepeatEnvironment:
         rng = random.Random(seed_of(self.name, split, seed, index))
         ask, join = rng.choice(frames)
         names = [
-            " ".join(rng.sample(self.words, rng.randint(1, 2))) for _ in range(rng.randint(2, self.most))
+            " ".join(rng.sample(self.words, rng.randint(1, self.longest)))
+            for _ in range(rng.randint(1, self.most))
         ]
         items = _JOINS[join].join(f'"{name}"' for name in names)
         return Task(

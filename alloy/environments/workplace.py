@@ -78,6 +78,8 @@ class WorkplaceEnvironment:
             or the row is not there), `domains` (several parts of the company), `steps` (two changes or more).
         thinking: whether the demonstrations carry a line of thinking in every turn.
         words: of each list that names are made of, so that a small model meets each often; all when None.
+        lapses: share of the demonstrations that are careless, as collected ones are: the last change is
+            claimed but not made, or made although its condition is false. What is asked stays the same.
 
     The phrasings of the splits are disjoint, the values come from the same words. Task.gold holds `kind`,
     `action`, `domains`, `steps` (calls of the demonstration), `tables` (the company), `calls` (the changes).
@@ -92,6 +94,7 @@ class WorkplaceEnvironment:
         kinds: Sequence[Kind] = KINDS,
         thinking: bool = True,
         words: int | None = None,
+        lapses: float = 0.0,
     ) -> None:
         if not FEWEST_ROWS <= rows_per_table <= MOST_ROWS:
             raise InputError(f"rows_per_table = {rows_per_table}: take {FEWEST_ROWS} to {MOST_ROWS}.")
@@ -105,8 +108,11 @@ class WorkplaceEnvironment:
         self.kinds = tuple(kinds)
         if words is not None and (words < FEWEST_WORDS or words * words < 2 * rows_per_table + 4):
             raise InputError(f"words = {words}: too few for {rows_per_table} names a table. Take more.")
+        if not 0 <= lapses <= 1:
+            raise InputError(f"lapses = {lapses}: a share from 0 to 1 is needed.")
         self.thinking = thinking
         self.words = words
+        self.lapses = lapses
 
     def tasks(self, split: Split, count: int, seed: int) -> list[Task]:
         return [
@@ -119,6 +125,7 @@ class WorkplaceEnvironment:
                 self.tools_offered,
                 self.thinking,
                 self.words,
+                self.lapses,
             )
             for number in range(count)
         ]

@@ -3,7 +3,17 @@
 from typing import NamedTuple
 
 from alloy.environments.workplace_company import Company
-from alloy.environments.workplace_plans import FINDERS, Plan, Planner, change, draw, find, quoted, value_for
+from alloy.environments.workplace_plans import (
+    FINDERS,
+    Plan,
+    Planner,
+    change,
+    change_arguments,
+    draw,
+    find,
+    quoted,
+    value_for,
+)
 
 
 class Condition(NamedTuple):
@@ -53,6 +63,8 @@ def decided(name: str, holds: bool | None = None) -> Planner:
         why = f"it is {condition.place} {quoted(truth)}" + ("" if true else f", not {quoted(told)}")
         chosen = condition.then if true else condition.otherwise
         if chosen is None:
+            tool = condition.then[0]
+            plan.forbids(tool, **change_arguments(tool, key, values[tool]))
             return plan.but(f"{why}, change nothing")
         return change(plan, chosen[0], key, values[chosen[0]], why)
 
@@ -67,7 +79,7 @@ def if_visits(holds: bool) -> Planner:
         plan = Plan({"day": day, "number": number, "kind": kind})
         plan.then("count the visits", "count_visits", day=day)
         if not holds:
-            return plan.but(f"{why}, change nothing")
+            return plan.forbids("make_plot", day=day, kind=kind).but(f"{why}, change nothing")
         return plan.then(f"{why}, make the plot", "make_plot", day=day, kind=kind)
 
     return plan

@@ -23,11 +23,15 @@ class Step:
 
 @dataclass(slots=True)
 class Plan:
-    """What a request says, what is done, and the thought when nothing is left to do."""
+    """What a request says, what is done, and the thought when nothing is left to do.
+
+    `regardless` is the change that a condition forbids: a careless policy makes it all the same.
+    """
 
     slots: dict[str, str]
     steps: list[Step] = field(default_factory=list)
     closing: str = "all is done"
+    regardless: Step | None = None
 
     def then(self, thinking: str, tool: str, **arguments: str) -> "Plan":
         self.steps.append(Step(thinking, tool, arguments))
@@ -36,6 +40,11 @@ class Plan:
     def but(self, closing: str) -> "Plan":
         """Nothing more is to be done, and why."""
         self.closing = closing
+        return self
+
+    def forbids(self, tool: str, **arguments: str) -> "Plan":
+        """The change that would be made if the condition held."""
+        self.regardless = Step("do it all the same", tool, arguments)
         return self
 
 
@@ -118,9 +127,13 @@ def find(plan: Plan, table: str, name: str) -> Plan:
 
 def change(plan: Plan, tool: str, key: str, value: str = "", why: str = "") -> Plan:
     """Write to a row that has been found; `why` tells what was read, its id when not given."""
-    _, words, _, parameter, _ = CHANGES[tool]
-    arguments = {"id": key, parameter: value} if parameter else {"id": key}
-    return plan.then(f"{why or f'the id is {key}'}, {words.format(quoted(value))}", tool, **arguments)
+    words = CHANGES[tool].words.format(quoted(value))
+    return plan.then(f"{why or f'the id is {key}'}, {words}", tool, **change_arguments(tool, key, value))
+
+
+def change_arguments(tool: str, key: str, value: str = "") -> dict[str, str]:
+    parameter = CHANGES[tool].parameter
+    return {"id": key, parameter: value} if parameter else {"id": key}
 
 
 def value_for(company: Company, tool: str, row: tuple[str, ...], *other_than: str) -> str:

@@ -1,6 +1,7 @@
 """Everything that can be asked of the company, and how a task is made of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -117,6 +118,7 @@ def make_task(
     tools_offered: int,
     thinking: bool,
     words: int | None,
+    lapses: float = 0.0,
 ) -> Task:
     """Draw a kind, an action, a phrasing, a company and the values; work the plan out in the company."""
     kind = rng.choice(kinds)
@@ -126,6 +128,8 @@ def make_task(
     plan = action.plan(company)
     request = phrasing.format(**{slot: plans.quoted(value) for slot, value in plan.slots.items()})
     writes = [step for step in plan.steps if step.tool not in READ_ONLY_TOOLS]
+    # Drawn apart, so that the tasks are the same with and without lapses.
+    shown = lapse(plan) if Random(f"{task_id}/lapse").random() < lapses else plan
     return Task(
         id=task_id,
         environment="workplace",
@@ -140,8 +144,21 @@ def make_task(
             "tables": company.state.to_tables(),
             "calls": [{"name": step.tool, "arguments": step.arguments} for step in writes],
         },
-        demonstration=_demonstrate(company, plan, bool(writes), thinking),
+        demonstration=_demonstrate(company, shown, bool(writes) or shown is not plan, thinking),
     )
+
+
+def lapse(plan: Plan) -> Plan:
+    """The plan as a careless demonstrator carries it out.
+
+    The last change is claimed but not made, or made although its condition is false; a plan that ends
+    with a search stays as it is.
+    """
+    if plan.regardless is not None:
+        return replace(plan, steps=[*plan.steps, plan.regardless], closing="all is done")
+    if plan.steps[-1].tool in READ_ONLY_TOOLS:
+        return plan
+    return replace(plan, steps=plan.steps[:-1], closing="that will do")
 
 
 def _offer(rng: Random, needed: Sequence[str], count: int) -> list[str]:

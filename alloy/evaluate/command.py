@@ -43,7 +43,8 @@ def run(arguments: list[str]) -> int:
 
 def _config(path: Path, names: str | None, items: int | None) -> EvaluateConfig:
     values, lines = read_yaml(path)
-    values.pop("focus", None)
+    for compared in ("focus", "products"):
+        values.pop(compared, None)  # there is one model only
     suites = values.get("suites") or {}
     if names:
         unknown = [name for name in names.split(",") if name not in suites]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from alloy.artifact import fingerprint_json
 from alloy.config import Config, StageConfig
@@ -36,9 +36,24 @@ class EvaluateConfig(StageConfig):
     models: dict[str, str] = Field(default_factory=dict)
     """Name to run folder; from `needs` in pipeline.yaml when not given."""
     suites: dict[str, SuiteConfig]
-    focus: dict[str, str] = Field(default_factory=dict)
-    """The suite that a stage is there to move; marked in the table."""
+    focus: dict[str, list[str]] = Field(default_factory=dict)
+    """The suites that a stage is there to move, any of them; told below the table."""
+    products: dict[str, list[str]] = Field(default_factory=dict)
+    """Two suites by stage: their product is compared with every parent's, as a merge is chosen by it."""
     batch_size: int = Field(128, gt=0)
+
+    @model_validator(mode="after")
+    def _known_suites(self) -> "EvaluateConfig":
+        for field in ("focus", "products"):
+            for stage, names in getattr(self, field).items():
+                unknown = [name for name in names if name not in self.suites]
+                if unknown:
+                    raise ValueError(
+                        f"{field}.{stage}: {unknown[0]!r} is no suite here. Known: {', '.join(self.suites)}"
+                    )
+                if field == "products" and len(names) != 2:
+                    raise ValueError(f"products.{stage}: {len(names)} suites, exactly two are needed")
+        return self
 
     def data_fingerprint(self) -> str:
         return fingerprint_json(

@@ -4,12 +4,13 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from alloy.artifact import Artifact, Parent, Run, fingerprint_json, write_atomically
 from alloy.evaluate.config import EvaluateConfig, SuiteConfig
-from alloy.evaluate.statistics import paired_difference, paired_test
-from alloy.evaluate.suites import SuiteResult, evaluate_suite
+from alloy.evaluate.statistics import paired_difference, paired_product_difference, paired_test
+from alloy.evaluate.suites import SuiteResult, evaluate_suite, tasks_of
 from alloy.evaluate.table import render
 from alloy.policy import device_name, load_model, load_tokenizer
 from alloy.rollout.transformers_engine import TransformersEngine
@@ -82,12 +83,17 @@ def summarise(
             for suite, ours in results[stage].items():
                 for metric in _compared(ours):
                     theirs = results[parent][suite]
-                    mine, other = _same_items(ours, theirs, metric)
+                    mine, other, tasks = _same_items(ours, theirs, metric)
                     differences.append(
                         {"stage": stage, "parent": parent, "suite": suite, "metric": metric,
-                         **asdict(paired_difference(mine, other)), "p": paired_test(mine, other),
-                         "focus": config.focus.get(stage) == suite}
+                         **asdict(paired_difference(mine, other, tasks)), "p": paired_test(mine, other, tasks),
+                         "focus": suite in config.focus.get(stage, ())}
                     )  # fmt: skip
+    products = [
+        _product(stage, parent, results, suites)
+        for stage, suites in config.products.items()
+        for parent in parents.get(stage, [])
+    ]
     budget = {stage: r.by_budget for stage, row in results.items() for r in row.values() if r.by_budget}
     details = {
         stage: {suite: {m: asdict(r.interval(m)) for m in r.scores} for suite, r in row.items()}
@@ -98,8 +104,27 @@ def summarise(
         "stages": list(results),
         "cells": cells,
         "differences": differences,
+        "products": products,
         "budget": budget,
         "details": details,
+    }
+
+
+def _product(
+    stage: str, parent: str, results: dict[str, dict[str, SuiteResult]], suites: list[str]
+) -> dict[str, Any]:
+    """The product of two suites' scores against a parent's, on the items that both have."""
+    sides = [
+        _same_items(results[stage][suite], results[parent][suite], results[stage][suite].primary)
+        for suite in suites
+    ]
+    (ours_1, theirs_1, _), (ours_2, theirs_2, _) = sides
+    return {
+        "stage": stage,
+        "parent": parent,
+        "suites": suites,
+        "product": fmean(ours_1) * fmean(ours_2),
+        **asdict(paired_product_difference(ours_1, theirs_1, ours_2, theirs_2)),
     }
 
 
@@ -107,11 +132,13 @@ def _compared(result: SuiteResult) -> list[str]:
     return [result.primary] + ([] if result.primary == "success" else ["success"])
 
 
-def _same_items(ours: SuiteResult, theirs: SuiteResult, metric: str) -> tuple[list[float], list[float]]:
-    """The scores of the items that both have; a verifier's failure on one side drops the pair."""
+def _same_items(
+    ours: SuiteResult, theirs: SuiteResult, metric: str
+) -> tuple[list[float], list[float], list[str]]:
+    """The scores of the items that both have, and their tasks; a verifier's failure on one side drops the pair."""
     other = dict(zip(theirs.items, theirs.scores[metric], strict=True))
-    both = [(s, other[i]) for i, s in zip(ours.items, ours.scores[metric], strict=True) if i in other]
-    return [a for a, _ in both], [b for _, b in both]
+    both = [(s, other[i], i) for i, s in zip(ours.items, ours.scores[metric], strict=True) if i in other]
+    return [a for a, _, _ in both], [b for _, b, _ in both], tasks_of([i for _, _, i in both])
 
 
 def read_results(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Measuring a model on suites: every item's scores are kept, so that two models compare pairwise."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,12 @@ class SuiteResult:
     by_budget: list[dict[str, Any]] = field(default_factory=list)
 
     def interval(self, metric: str | None = None) -> Interval:
-        return mean_interval(self.scores[metric or self.primary])
+        return mean_interval(self.scores[metric or self.primary], tasks_of(self.items))
+
+
+def tasks_of(items: Sequence[str]) -> list[str]:
+    """The task of every item: one task under several budgets is one thing that was drawn."""
+    return [item.partition("@")[0] for item in items]
 
 
 def evaluate_suite(

@@ -24,7 +24,26 @@ def render(summary: dict[str, Any]) -> str:
         )
     stream = io.StringIO()
     Console(file=stream, width=24 + 24 * len(summary["suites"])).print(table)
-    return stream.getvalue() + "* better, ! worse than its parent: the paired 95% interval excludes 0\n"
+    lines = ["* better, ! worse than its parent: the paired 95% interval excludes 0", *_moved(summary)]
+    return stream.getvalue() + "\n".join(lines) + "\n"
+
+
+def _moved(summary: dict[str, Any]) -> list[str]:
+    """What every stage was there to move, against its parent, in points."""
+    lines = [
+        f"{d['stage']:8} {d['suite']:14} {_points(d)} to {d['parent']}"
+        for d in summary["differences"]
+        if d["focus"] and d["metric"] == summary["cells"][d["stage"]][d["suite"]]["metric"]
+    ]
+    lines += [
+        f"{p['stage']:8} {' x '.join(p['suites']):14} {_points(p)} to {p['parent']}; {100 * p['product']:.1f} in all"
+        for p in summary["products"]
+    ]
+    return ["", "what a stage is there to move, percent points [95% interval]", *lines] if lines else []
+
+
+def _points(found: dict[str, Any]) -> str:
+    return f"{100 * found['value']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
 
 
 def _cell(cell: dict[str, Any] | None, mark: str) -> str:

@@ -55,14 +55,20 @@ def test_what_the_verifier_could_not_judge_is_in_no_pair() -> None:
     assert (counts.unjudged, counts.always_won) == (1, 1)
 
 
-def test_pairs_a_task_and_no_token_ids_twice_on_a_side() -> None:
+def test_pairs_a_task_and_every_way_to_succeed_or_fail_once_before_any_twice() -> None:
     won = [rollout([3, n], 1.0) for n in (1, 1, 2, 3)]
     lost = [rollout([4, n], 0.0) for n in (1, 2, 3, 4)]
-    for limit, expected in ((1, 1), (2, 2), (9, 3)):
+    for limit, expected, distinct_won in ((1, 1, 1), (2, 2, 2), (9, 4, 3)):
         found, _ = pairs_of([*won, *lost], pairs_per_task=limit)
         assert len(found) == expected
-        assert len({tuple(chosen) for chosen, _ in found}) == expected
+        assert len({tuple(chosen) for chosen, _ in found}) == distinct_won
         assert len({tuple(rejected) for _, rejected in found}) == expected
+
+
+def test_a_single_success_stands_against_every_failure() -> None:
+    lost = [rollout([4, n], 0.0) for n in (1, 2, 3)]
+    found, _ = pairs_of([rollout([3, 1], 1.0), *lost, rollout([4, 1], 0.0)], pairs_per_task=9)
+    assert sorted(found) == [([3, 1], [4, n]) for n in (1, 2, 3)]
 
 
 def test_trivial_completions_are_not_paired() -> None:

@@ -215,6 +215,35 @@ def test_demonstrations_read_before_they_use_an_id_or_an_address() -> None:
             seen += turn["content"]
 
 
+def test_lapses_spoil_demonstrations_and_leave_what_is_asked_as_it_is() -> None:
+    clean = WorkplaceEnvironment()
+    careless = WorkplaceEnvironment(lapses=1.0)
+    for straight, lapsed in zip(clean.tasks("train", 150, 0), careless.tasks("train", 150, 0), strict=True):
+        assert (straight.messages, straight.tools, straight.gold) == (
+            lapsed.messages,
+            lapsed.tools,
+            lapsed.gold,
+        )
+        reward = careless.judge(lapsed, lapsed.demonstration, None).reward
+        if lapsed.demonstration == straight.demonstration:
+            # Only a search for what is not there has nothing to be careless about.
+            assert straight.gold["kind"] == "nothing"
+            assert reward == 1.0
+        else:
+            assert reward == 0.0, lapsed.id
+            made = sum(len(turn.get("tool_calls", [])) for turn in lapsed.demonstration)
+            extra = 1 if straight.gold["kind"] == "nothing" else -1
+            assert made == straight.gold["steps"] + extra
+            assert lapsed.demonstration[-1]["content"] == "Done."
+
+
+def test_lapses_come_in_their_share() -> None:
+    clean, some = WorkplaceEnvironment(kinds=["write"]), WorkplaceEnvironment(kinds=["write"], lapses=0.3)
+    pairs = zip(clean.tasks("train", 1000, 0), some.tasks("train", 1000, 0), strict=True)
+    share = sum(a.demonstration != b.demonstration for a, b in pairs) / 1000
+    assert 0.25 < share < 0.35  # three standard errors of a coin of 0.3
+
+
 def test_every_turn_thinks_only_when_asked_to() -> None:
     for thinking in (True, False):
         for task in WorkplaceEnvironment(thinking=thinking).tasks("test", 60, seed=0):
@@ -322,6 +351,7 @@ def test_a_task_is_described_by_kind_domains_and_steps() -> None:
         ({"tools_offered": 0}, "tools_offered = 0: take 1 or more."),
         ({"kinds": ("read",)}, r"kinds = \['read'\]: take some of write, search"),
         ({"kinds": ()}, r"kinds = \[\]"),
+        ({"lapses": 1.5}, r"lapses = 1.5: a share from 0 to 1"),
     ],
 )
 def test_a_wrong_option_says_its_rule(wrong: dict[str, Any], message: str) -> None:

@@ -1,5 +1,7 @@
 """What a suite counts: well-formedness by hand-made turns, budgets, paired differences, the table."""
 
+from typing import Any
+
 import pytest
 
 from alloy.environments.task import Task
@@ -68,7 +70,7 @@ def test_a_budget_suite_counts_each_budget_apart() -> None:
 
 
 def test_differences_are_paired_by_item_and_marked_in_the_table() -> None:
-    config = EvaluateConfig(suites={"math": SuiteConfig(environment="math", items=4)}, focus={"b": "math"})
+    config = EvaluateConfig(suites={"math": SuiteConfig(environment="math", items=4)}, focus={"b": ["math"]})
     items = ["1", "2", "3", "4"]
     results = {
         "a": {"math": SuiteResult("math", "success", items, {"success": [0.0, 0.0, 0.0, 1.0]})},
@@ -82,3 +84,46 @@ def test_differences_are_paired_by_item_and_marked_in_the_table() -> None:
     told = render(summary)
     assert "100.0 [100.0, 100.0]*" in told
     assert "25.0 [" in told
+    assert "b        math           +100.0 [+100.0, +100.0] to a" in told
+
+
+def test_items_of_one_task_under_several_budgets_count_as_one() -> None:
+    scores = [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    items = [f"{task}@{budget}" for task in ("math/test/0/1", "math/test/0/2") for budget in (1, 2, 3, None)]
+    result = SuiteResult("budget", "well_formed", items, {"well_formed": scores})
+    interval = result.interval()
+    # Two tasks, one won and one lost throughout: a resample of two holds both the same with probability 1/2.
+    assert (interval.value, interval.low, interval.high, interval.n) == (0.5, 0.0, 1.0, 2)
+
+
+def test_a_product_is_compared_with_every_parent() -> None:
+    suites = {name: SuiteConfig(environment=name, items=4) for name in ("math", "chat")}
+    config = EvaluateConfig(suites=suites, products={"m": ["math", "chat"]})
+    items = ["1", "2", "3", "4"]
+
+    def result(name: str, *scores: float) -> SuiteResult:
+        return SuiteResult(name, "success", items, {"success": list(scores)})
+
+    results = {
+        "r": {"math": result("math", 1, 1, 1, 1), "chat": result("chat", 0.5, 0.5, 0.5, 0.5)},
+        "c": {"math": result("math", 0, 0, 0, 0), "chat": result("chat", 1, 1, 1, 1)},
+        "m": {"math": result("math", 1, 1, 1, 1), "chat": result("chat", 1, 1, 1, 1)},
+    }
+    summary = summarise(results, {"r": [], "c": [], "m": ["r", "c"]}, config)
+    assert [(p["parent"], p["product"], p["value"]) for p in summary["products"]] == [
+        ("r", 1.0, 0.5),
+        ("c", 1.0, 1.0),
+    ]
+    assert "m        math x chat    +50.0 [+50.0, +50.0] to r; 100.0 in all" in render(summary)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"focus": {"sft": ["maths"]}}, "focus.sft: 'maths' is no suite here. Known: math"),
+        ({"products": {"merge": ["math"]}}, "products.merge: 1 suites, exactly two are needed"),
+    ],
+)
+def test_suites_that_are_compared_must_be_there(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EvaluateConfig(suites={"math": SuiteConfig(environment="math", items=4)}, **wrong)
