@@ -47,8 +47,8 @@ class TrainConfig(Config):
     """Sequences a process holds at once."""
     gradient_accumulation_steps: int = Field(1, gt=0)
     max_sequence_tokens: int = Field(512, gt=0)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the arithmetic; the weights are kept as `model/` has them."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the arithmetic; the weights are kept as `model/` has them. `auto`: bfloat16 where the hardware does it."""
     gradient_checkpointing: bool = False
     save_steps: int | None = Field(None, gt=0)
     """Optimizer updates between checkpoints; none is written when not given."""

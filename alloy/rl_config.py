@@ -19,10 +19,21 @@ def divide(total: int, shares: dict[str, float]) -> dict[str, int]:
     return counts
 
 
-class RolloutConfig(Config):
-    """How completions are made."""
+class EngineConfig(Config):
+    """What completions are made with."""
 
     engine: Literal["transformers", "vllm"] = "transformers"
+    batch_size: int = Field(default=128, gt=0)
+    """Completions that are decoded at once."""
+    vllm_memory_share: float = Field(default=0.3, gt=0, le=1)
+    """Of a GPU."""
+    vllm_max_model_tokens: int = Field(default=2048, gt=0)
+    """Of a prompt and its completion together."""
+
+
+class RolloutConfig(EngineConfig):
+    """How completions are made."""
+
     max_completion_tokens: int = Field(gt=0)
     """Of one turn."""
     max_turns: int = Field(1, gt=0)
@@ -33,10 +44,6 @@ class RolloutConfig(Config):
     thinking_budget: int | None = Field(None, ge=0)
     """Tokens; unlimited when not given."""
     grace_tokens: int = Field(500, ge=0)
-    batch_size: int = Field(128, gt=0)
-    """Completions that the transformers engine decodes at once."""
-    vllm_memory_share: float = Field(0.3, gt=0, le=1)
-    vllm_max_model_tokens: int = Field(2048, gt=0)
 
 
 class LossConfig(Config):

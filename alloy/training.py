@@ -12,6 +12,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from alloy.artifact import Run, is_main_process
 from alloy.config import OptimConfig, TrainingConfig
 from alloy.errors import InputError, StageError
+from alloy.policy import computes_bfloat16
 
 
 def common_arguments(config: TrainingConfig, run: Run) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def common_arguments(config: TrainingConfig, run: Run) -> dict[str, Any]:
         "weight_decay": config.optim.weight_decay,
         "adam_beta2": config.optim.beta2,
         "max_grad_norm": config.optim.max_grad_norm,
-        "bf16": config.train.precision == "bfloat16",
+        "bf16": computes_bfloat16(config.train.precision),
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
         "logging_steps": config.logging.every_steps,

@@ -103,7 +103,7 @@ class _Loop:
             rollout.temperature if temperature is None else temperature,
             rollout.top_p,
         )
-        with open_engine(policy, tokenizer, rollout) as engine:
+        with open_engine(policy, tokenizer, rollout, rollout.grace_tokens) as engine:
             found = roll_out(
                 repeated,
                 [True] * len(repeated),

@@ -9,7 +9,14 @@ from trl import SFTTrainer
 from alloy.artifact import Artifact, Parent, Run
 from alloy.data.collate import PackedCollator
 from alloy.data.prepare import prepare
-from alloy.policy import device_name, load_model, load_tokenizer, lora_to_peft, save_trained
+from alloy.policy import (
+    computes_bfloat16,
+    device_name,
+    load_model,
+    load_tokenizer,
+    lora_to_peft,
+    save_trained,
+)
 from alloy.stage import say
 from alloy.training import RunCallback, common_arguments, equip, last_checkpoint
 from sft.config import SftConfig
@@ -60,7 +67,7 @@ def to_trl(config: SftConfig, run: Run) -> TrlConfig:
 
 def _pure_bfloat16(config: SftConfig) -> bool:
     # An adapter's base may rest in bfloat16; weights that are trained keep float32 masters.
-    return config.train.precision == "bfloat16" and config.lora is not None
+    return computes_bfloat16(config.train.precision) and config.lora is not None
 
 
 def _sequences(config: SftConfig, processes: int) -> int:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from alloy.artifact import fingerprint_json
 from alloy.config import Config, StageConfig
 from alloy.environments.registry import fingerprint_environment
+from alloy.rl_config import EngineConfig
 
 
 class SuiteConfig(Config):
@@ -40,7 +41,7 @@ class EvaluateConfig(StageConfig):
     """The suites that a stage is there to move, any of them; told below the table."""
     products: dict[str, list[str]] = Field(default_factory=dict)
     """Two suites by stage: their product is compared with every parent's, as a merge is chosen by it."""
-    batch_size: int = Field(128, gt=0)
+    rollout: EngineConfig = EngineConfig()
 
     @model_validator(mode="after")
     def _known_suites(self) -> "EvaluateConfig":

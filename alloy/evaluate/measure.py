@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -12,8 +13,9 @@ from alloy.evaluate.config import EvaluateConfig, SuiteConfig
 from alloy.evaluate.statistics import paired_difference, paired_product_difference, paired_test
 from alloy.evaluate.suites import SuiteResult, evaluate_suite, tasks_of
 from alloy.evaluate.table import render
-from alloy.policy import device_name, load_model, load_tokenizer
-from alloy.rollout.transformers_engine import TransformersEngine
+from alloy.policy import device_name, load_tokenizer
+from alloy.rollout.engine import Engine
+from alloy.rollout.factory import open_engine
 from alloy.stage import say
 
 
@@ -38,26 +40,32 @@ def train(config: EvaluateConfig, run: Run, parents: dict[str, Parent]) -> Artif
 def measure_model(parent: Parent, config: EvaluateConfig, run: Run) -> dict[str, SuiteResult]:
     """All suites on one model; a suite already measured on these weights is read back."""
     found: dict[str, SuiteResult] = {}
-    engine: TransformersEngine | None = None
-    for name, suite in config.suites.items():
-        path = run.folder / "items" / f"{_key(parent, name, suite, config.seed)}.json"
-        if path.is_file():
-            found[name] = SuiteResult(**json.loads(path.read_text()))
-            continue
-        if engine is None:
-            tokenizer = load_tokenizer(parent.path)
-            engine = TransformersEngine(
-                load_model(parent.path), tokenizer, config.batch_size, suite.grace_tokens
-            )
-        engine.grace = suite.grace_tokens
-        found[name] = evaluate_suite(name, suite, engine, engine.tokenizer, config.seed)
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, json.dumps(asdict(found[name])))
+    engine: Engine | None = None
+    tokenizer = load_tokenizer(parent.path)
+    with ExitStack() as stack:
+        for name, suite in config.suites.items():
+            path = run.folder / "items" / f"{_key(parent, name, suite, config)}.json"
+            if path.is_file():
+                found[name] = SuiteResult(**json.loads(path.read_text()))
+                continue
+            if engine is None:
+                opened = open_engine(parent.path, tokenizer, config.rollout, suite.grace_tokens)
+                engine = stack.enter_context(opened)
+            engine.grace = suite.grace_tokens
+            found[name] = evaluate_suite(name, suite, engine, tokenizer, config.seed)
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, json.dumps(asdict(found[name])))
     return found
 
 
-def _key(parent: Parent, name: str, suite: SuiteConfig, seed: int) -> str:
-    what = [parent.lineage.fingerprint, name, suite.model_dump(mode="json"), seed]
+def _key(parent: Parent, name: str, suite: SuiteConfig, config: EvaluateConfig) -> str:
+    what = [
+        parent.lineage.fingerprint,
+        name,
+        suite.model_dump(mode="json"),
+        config.rollout.engine,
+        config.seed,
+    ]
     return f"{name}-{fingerprint_json(what)[:16]}"
 
 

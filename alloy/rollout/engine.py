@@ -39,7 +39,13 @@ class Generation:
 
 
 class Engine(Protocol):
-    """Generates for many prompts at once."""
+    """Generates for many prompts at once.
+
+    Attributes:
+        grace: tokens past a thinking budget after which the close is forced.
+    """
+
+    grace: int
 
     def generate(
         self,

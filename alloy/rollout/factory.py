@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alloy.policy import load_model
-from alloy.rl_config import RolloutConfig
+from alloy.rl_config import EngineConfig
 from alloy.rollout.engine import Engine
 from alloy.rollout.transformers_engine import TransformersEngine
 
@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_engine(
-    folder: Path, tokenizer: "PreTrainedTokenizerBase", config: RolloutConfig
+    folder: Path, tokenizer: "PreTrainedTokenizerBase", config: EngineConfig, grace: int
 ) -> Iterator[Engine]:
-    """The engine that a rollout config asks for, over a model folder; its memory is released at the end."""
+    """The engine that a config asks for, over a model folder; its memory is released at the end.
+
+    Args:
+        grace: tokens past a thinking budget after which the close is forced.
+    """
     if config.engine == "vllm":
         from alloy.rollout.vllm_engine import open_vllm
 
-        with open_vllm(folder, tokenizer, config) as engine:
+        with open_vllm(folder, tokenizer, config, grace) as engine:
             yield engine
     else:
-        yield TransformersEngine(load_model(folder), tokenizer, config.batch_size, config.grace_tokens)
+        yield TransformersEngine(load_model(folder), tokenizer, config.batch_size, grace)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alloy.errors import InputError
-from alloy.rl_config import RolloutConfig
+from alloy.rl_config import EngineConfig
 from alloy.rollout.budget import BudgetTokens, ThinkingBudget
 from alloy.rollout.engine import Generation, Sampling
 from alloy.rollout.vllm_process import no_compiling, running_llm
@@ -30,7 +30,7 @@ _MAX_TEMPERATURE = 2
 
 @contextmanager
 def open_vllm(
-    folder: Path, tokenizer: "PreTrainedTokenizerBase", config: RolloutConfig
+    folder: Path, tokenizer: "PreTrainedTokenizerBase", config: EngineConfig, grace: int
 ) -> Iterator["VllmEngine"]:
     """An engine over a model folder; when the block ends nothing of it is left in this process."""
     with ExitStack() as stack:
@@ -40,7 +40,7 @@ def open_vllm(
             max_sequences=config.batch_size,
             memory_share=config.vllm_memory_share,
         )
-        engine = VllmEngine(stack.enter_context(llm), tokenizer, config.grace_tokens)
+        engine = VllmEngine(stack.enter_context(llm), tokenizer, grace)
         try:
             yield engine
         finally:

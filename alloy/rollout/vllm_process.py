@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from alloy.errors import StageError
+from alloy.policy import multiplies_bfloat16
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -29,8 +30,7 @@ def engine_dtype() -> str:
     """What vLLM computes in: on a CPU bfloat16 where the hardware multiplies it, else float32."""
     if torch.cuda.is_available():
         return "auto"
-    cpu = torch.cpu.get_capabilities()
-    return "bfloat16" if cpu.get("avx512_bf16") or cpu.get("amx_bf16") else "float32"
+    return "bfloat16" if multiplies_bfloat16() else "float32"
 
 
 @contextmanager
