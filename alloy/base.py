@@ -1,18 +1,22 @@
 """The first stage of a recipe that cannot load its base model from a hub: build it, or convert it.
 
+    python -m alloy.base CONFIG [key.sub=value ...]
+
 `source: scratch` trains a tokenizer on the recipe's own corpus and draws random weights from the seed.
 `source: gguf` takes a model out of an installed Python package that carries it as a GGUF file.
 """
 
+import sys
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from alloy.artifact import Artifact, fingerprint_json
+from alloy.command import main
 from alloy.config import Config, StageConfig
 from alloy.data.config import SourceConfig
 from alloy.environments.registry import fingerprint_environment
-from alloy.stage import execute
+from alloy.stage import execute, stage_main
 
 
 class ModelShape(Config):
@@ -62,3 +66,7 @@ CONFIG = BaseConfig
 
 def run(config: Any, force: bool = False) -> Artifact:
     return execute(config, "alloy.build_base", force)
+
+
+if __name__ == "__main__":
+    sys.exit(main(lambda arguments: stage_main("alloy.base", arguments)))

@@ -9,6 +9,7 @@ from trl import RewardConfig as TrlConfig
 from trl import RewardTrainer
 
 from alloy.artifact import Artifact, Parent, Run
+from alloy.errors import InputError
 from alloy.evaluate.statistics import mean_interval
 from alloy.policy import device_name, load_model, load_tokenizer, lora_to_peft, save_trained, seed_everything
 from alloy.stage import say
@@ -22,7 +23,7 @@ def train(config: RewardModelConfig, run: Run, parents: dict[str, Parent]) -> Ar
     parent = parents["parent"]
     training, held_out = read_preferences(config.data, config.seed)
     tokenizer = load_tokenizer(parent.path)
-    rows = [_row(pair, tokenizer) for pair in training]
+    rows = _fitting([_row(pair, tokenizer) for pair in training], config.train.max_sequence_tokens)
     run.begin()
     seed_everything(config.seed)
     model = load_model(parent.path, auto=AutoModelForSequenceClassification, num_labels=1)
@@ -62,6 +63,25 @@ def held_out_accuracy(reward_model: RewardModel, pairs: list[Preference]) -> Any
     chosen = reward_model.score(prompts, [pair.chosen for pair in pairs])
     rejected = reward_model.score(prompts, [pair.rejected for pair in pairs])
     return mean_interval([0.5 if c == r else float(c > r) for c, r in zip(chosen, rejected, strict=True)])
+
+
+def _fitting(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """The pairs of which both sides fit into a sequence; TRL would leave out the others without a word.
+
+    Raises:
+        InputError: none does.
+    """
+    fitting = [row for row in rows if max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= most]
+    if not fitting:
+        raise InputError(
+            f"none of the {len(rows)} pairs fits into train.max_sequence_tokens = {most}. Raise it."
+        )
+    if len(fitting) < len(rows):
+        left_out = len(rows) - len(fitting)
+        say(
+            f"  {left_out} of {len(rows)} pairs are longer than train.max_sequence_tokens = {most} and left out"
+        )
+    return fitting
 
 
 def _row(pair: Preference, tokenizer: Any) -> dict[str, Any]:

@@ -178,3 +178,13 @@ def test_a_finished_recipe_imports_nothing_heavy(toy: Path) -> None:
     told, imported, _ = heavy_imports("alloy", "run", "toy", cwd=toy)
     assert told.count("nothing to do") == 2
     assert imported == []
+
+
+@pytest.mark.parametrize(
+    ("package", "config"),
+    [("alloy.base", "base"), ("alloy.evaluate", "evaluate"), ("rlhf.reward_model", "reward-model")],
+)
+def test_a_stage_of_a_module_has_a_command_line_too(package: str, config: str) -> None:
+    done = python("-m", package, f"configs/micro/{config}.yaml", "--dry-run", "seed=7")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"output: runs/micro/{config}\nseed: 7\n" in done.stdout

@@ -8,11 +8,12 @@ import torch
 
 from alloy.environments.chat import ChatEnvironment
 from alloy.environments.task import Task
+from alloy.errors import InputError
 from alloy.policy import save_policy, seed_everything
 from alloy.rollout.conversation import Rollout
 from rlhf.scoring import RewardModel, encode_answer
 from rlhf.train import answer_scores
-from rlhf.train_reward_model import held_out_accuracy
+from rlhf.train_reward_model import _fitting, held_out_accuracy
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,15 @@ def test_hide_thinking() -> None:
     for hide, expected in ((True, 2.0), (False, 6.0)):
         config: Any = SimpleNamespace(hide_thinking=hide, unfinished_reward=-2.0)
         assert answer_scores(model, config)([rollout("ab", thinking="abc")]) == [expected]  # abc, newline, ab
+
+
+def test_pairs_that_do_not_fit_are_left_out_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"chosen_ids": [1] * c, "rejected_ids": [1] * r} for c, r in ((4, 5), (5, 6), (6, 4))]
+    assert _fitting(rows, 6) == rows
+    assert capsys.readouterr().out == ""
+    assert _fitting(rows, 5) == rows[:1]
+    assert (
+        "2 of 3 pairs are longer than train.max_sequence_tokens = 5 and left out" in capsys.readouterr().out
+    )
+    with pytest.raises(InputError, match=r"none of the 3 pairs fits into train.max_sequence_tokens = 4"):
+        _fitting(rows, 4)
