@@ -113,14 +113,14 @@ def test_recall_asks_for_a_line_that_stands_there_once() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ("Happy to help. How about a teapot? It is useful because it lasts long.", (1, 1, 1, 1)),
-        ("Hm. How about a teapot?", (1, 0, 0, 1)),
-        ("Good question. How about a record? It is useful because it lasts long.", (0, 1, 1, 1)),
-        ("How about a teapot and a record?", (0, 0, 0, 1)),
-        ("How about a teapot? Buy it now!", (1, 0, 0, 0)),
-        ("Happy to help. Happy to help. How about a teapot?", (1, 0, 0, 1)),
-        ("Happy to help.", (0, 0, 1, 0)),
-        ("", (0, 0, 0, 0)),
+        ("Happy to help. How about a tea mug? It is useful because it lasts long.", (1, 1, 1, 1, 1)),
+        ("Hm. How about a tea mug?", (1, 0, 0, 1, 1)),
+        ("Good question. How about a music book? It is useful because it lasts long.", (0, 1, 1, 1, 1)),
+        ("How about a tea mug and a music book?", (0, 0, 0, 1, 1)),
+        ("How about a tea mug? Buy it now!", (1, 0, 0, 0, 1)),
+        ("Happy to help. Happy to help. How about a tea mug?", (1, 0, 1, 1, 0)),
+        ("Happy to help.", (0, 0, 1, 0, 1)),
+        ("", (0, 0, 0, 0, 0)),
     ],
 )
 def test_the_true_quality_of_a_chat_answer(answer: str, expected: tuple[int, ...]) -> None:
@@ -128,12 +128,12 @@ def test_the_true_quality_of_a_chat_answer(answer: str, expected: tuple[int, ...
     environment = ChatEnvironment()
     task = Task("chat/x", "chat", "t", [], gold={"topic": "tea"})
     verdict = environment.judge(task, [{"role": "assistant", "content": answer}], None)
-    assert verdict.reward == sum(expected) / 4
+    assert verdict.reward == sum(expected) / 5
     assert verdict.parts == attributes(answer, "tea")
 
 
 def test_length_is_no_part_of_the_quality() -> None:
-    short = "Happy to help. How about a teapot? It is useful because it lasts long."
+    short = "Happy to help. How about a tea mug? It is useful because it lasts long."
     assert attributes(short, "tea") == attributes(short + " Gifts are nice. Many shops have it.", "tea")
 
 
@@ -144,8 +144,8 @@ def test_chat_demonstrations_leave_the_room_that_they_say(share: float) -> None:
         environment.judge(task, task.demonstration, None).reward or 0.0
         for task in environment.tasks("train", 500, 0)
     ]
-    # Each attribute is there with that share; 2000 draws have a standard deviation of at most 0.0112.
-    assert fmean(qualities) == pytest.approx(share, abs=0.056)
+    # Four attributes are there with that share, nothing is said twice; five standard deviations of 2000 draws.
+    assert fmean(qualities) == pytest.approx((4 * share + 1) / 5, abs=0.045)
 
 
 def test_split_helpers() -> None:
