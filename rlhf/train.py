@@ -70,7 +70,7 @@ Measures = dict[str, list[float]]
 
 
 class HeldOut:
-    """Held-out prompts, answered greedily with thinking on and off: the reward model's score and the truth."""
+    """Held-out prompts, answered as in training with thinking on and off: the reward model's score and the truth."""
 
     def __init__(
         self, config: RlhfConfig, environments: Environments, reward_model: RewardModel, tokenizer: Any
@@ -86,7 +86,7 @@ class HeldOut:
     def measure(self, model: Any) -> Measures:
         rollout = self.config.rollout
         engine = TransformersEngine(model, self.tokenizer, rollout.batch_size, rollout.grace_tokens)
-        plan = RolloutPlan(Sampling(rollout.max_completion_tokens, 0.0))
+        plan = RolloutPlan(Sampling(rollout.max_completion_tokens, rollout.temperature))
         found: Measures = {}
         for mode, on in (("on", True), ("off", False)):
             thinking = [on] * len(self.tasks)
