@@ -8,7 +8,7 @@ from rich.table import Table
 
 
 def render(summary: dict[str, Any]) -> str:
-    """Every stage against every suite in percent, with its interval; * better, ! worse than a parent.
+    """Every stage against every suite in percent, with its interval; * better, ! worse than its first parent.
 
     A mark means that the 95% interval of the paired bootstrap difference excludes 0.
     """
@@ -24,7 +24,10 @@ def render(summary: dict[str, Any]) -> str:
         )
     stream = io.StringIO()
     Console(file=stream, width=24 + 24 * len(summary["suites"])).print(table)
-    lines = ["* better, ! worse than its parent: the paired 95% interval excludes 0", *_moved(summary)]
+    lines = [
+        "* better, ! worse than its parent (a merged model: than the reasoning one): the paired 95% interval excludes 0",
+        *_moved(summary),
+    ]
     return stream.getvalue() + "\n".join(lines) + "\n"
 
 
@@ -54,9 +57,8 @@ def _cell(cell: dict[str, Any] | None, mark: str) -> str:
 
 def _mark(summary: dict[str, Any], stage: str, suite: str) -> str:
     metric = summary["cells"][stage].get(suite, {}).get("metric")
-    found = [
-        d for d in summary["differences"] if (d["stage"], d["suite"], d["metric"]) == (stage, suite, metric)
-    ]
-    if any(d["low"] > 0 for d in found):
-        return "*"
-    return "!" if any(d["high"] < 0 for d in found) else ""
+    for d in summary["differences"]:
+        if (d["stage"], d["suite"], d["metric"]) == (stage, suite, metric):
+            # The first one is to the first parent: of a merged model, the reasoning checkpoint.
+            return "*" if d["low"] > 0 else "!" if d["high"] < 0 else ""
+    return ""

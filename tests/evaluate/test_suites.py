@@ -114,7 +114,11 @@ def test_a_product_is_compared_with_every_parent() -> None:
         ("r", 1.0, 0.5),
         ("c", 1.0, 1.0),
     ]
-    assert "m        math x chat    +50.0 [+50.0, +50.0] to r; 100.0 in all" in render(summary)
+    told = render(summary)
+    assert "m        math x chat    +50.0 [+50.0, +50.0] to r; 100.0 in all" in told
+    # The marks are to the first parent alone: math is as good as r's, though better than c's.
+    (row,) = (line for line in told.splitlines() if line.startswith("│ m "))
+    assert "".join(row.split()) == "│m│100.0[100.0,100.0]│100.0[100.0,100.0]*│"
 
 
 @pytest.mark.parametrize(
