@@ -29,7 +29,7 @@ def train(config: EvaluateConfig, run: Run, parents: dict[str, Parent]) -> Artif
         results[name] = measure_model(parent, config, run)
         told = "  ".join(f"{suite} {100 * r.interval().value:.1f}" for suite, r in results[name].items())
         say(f"  {name:14} {told}  ({time.time() - began:.0f} s)")
-    summary = summarise(results, {name: _stage_parents(p, models) for name, p in models.items()}, config)
+    summary = summarise(results, {name: _stage_parents(name, models) for name in models}, config)
     write_atomically(run.folder / "results.json", json.dumps(summary, indent=1))
     write_atomically(run.folder / "table.txt", render(summary))
     metrics = {f"{s}/{u}": cell["value"] for s, row in summary["cells"].items() for u, cell in row.items()}
@@ -69,12 +69,21 @@ def _key(parent: Parent, name: str, suite: SuiteConfig, config: EvaluateConfig) 
     return f"{name}-{fingerprint_json(what)[:16]}"
 
 
-def _stage_parents(parent: Parent, models: dict[str, Parent]) -> list[str]:
-    """The measured models that a model was made from."""
-    if parent.artifact is None:
-        return []
-    weights = {lineage.fingerprint for lineage in parent.artifact.parents.values()}
-    return [name for name, other in models.items() if other.lineage.fingerprint in weights]
+def _stage_parents(name: str, models: dict[str, Parent]) -> list[str]:
+    """The measured models that a model was made from, in the order of its parents.
+
+    They are known by their weights; of several with equal ones, the folder decides.
+    """
+    made = models[name].artifact
+    found: list[str] = []
+    for lineage in made.parents.values() if made else []:
+        same = [
+            other
+            for other, model in models.items()
+            if other != name and model.lineage.fingerprint == lineage.fingerprint
+        ]
+        found += ([other for other in same if models[other].lineage.path == lineage.path] or same)[:1]
+    return found
 
 
 def summarise(
