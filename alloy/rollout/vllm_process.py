@@ -20,6 +20,8 @@ from alloy.policy import multiplies_bfloat16
 if TYPE_CHECKING:
     from vllm import LLM
 
+_PREFILL_TOKENS = 4096
+"""Tokens of prompts that a step on a CPU reads."""
 _MAX_CPU_CACHE_BYTES = 2 << 30
 """For keys and values, where VLLM_CPU_KVCACHE_SPACE (in GiB) does not say otherwise."""
 _BLOCK_TOKENS = 128
@@ -86,6 +88,11 @@ def _start(
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"].upper())
     on_gpu = torch.cuda.is_available()
     only_cpu: dict[str, Any] = {}
+    if not on_gpu:
+        # A prompt that is read in two steps makes vLLM turn back the request's own generator, which
+        # PyTorch's generators on a CPU cannot: every prompt is read in one.
+        only_cpu["enable_chunked_prefill"] = False
+        only_cpu["max_num_batched_tokens"] = max(_PREFILL_TOKENS, max_model_tokens)
     if not on_gpu and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         tokens = max_sequences * (max_model_tokens + _BLOCK_TOKENS)
         only_cpu["kv_cache_memory_bytes"] = min(_MAX_CPU_CACHE_BYTES, tokens * _cache_bytes_a_token(folder))

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed")
 
 TEXTS = ("one two three\nfour five six\n", "a b c a b c", "<think>\nwell\n</think>\nyes")
 GREEDY = Sampling(32, temperature=0.0)
-ROLLOUT = RolloutConfig(engine="vllm", max_completion_tokens=32, batch_size=8, vllm_max_model_tokens=128)
+ROLLOUT = RolloutConfig(engine="vllm", max_completion_tokens=32, batch_size=48, vllm_max_model_tokens=128)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,15 @@ def test_greedy_tokens_and_their_log_probabilities_are_those_of_transformers(eng
         assert mine.logprobs == pytest.approx(other.logprobs, abs=1e-4)
         assert mine.forced == [0] * len(mine.token_ids)
         assert mine.finished == other.finished
+
+
+def test_more_prompts_than_one_step_reads_keep_their_own_seeds(engines: Any) -> None:
+    """5,760 tokens of prompts: read in parts, vLLM would turn back a generator that cannot be turned back."""
+    given = [[20 + (7 * row + column) % 200 for column in range(120)] for row in range(48)]
+    first, again = (engines[0].generate(given, Sampling(6), 3) for _ in range(2))
+    assert all(generation.token_ids for generation in first)
+    assert [g.token_ids for g in first] == [g.token_ids for g in again]
+    assert len({tuple(g.token_ids) for g in first}) > 40
 
 
 @pytest.mark.parametrize("budgets", [[0, 3, None], [1, 9, 31], [5, 5, 40]])
