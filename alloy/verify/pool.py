@@ -20,7 +20,7 @@ from typing import Any
 
 from alloy.verify.registry import resolve
 from alloy.verify.verdict import Verdict
-from alloy.verify.worker import PROGRESS
+from alloy.verify.worker import PROGRESS_BYTES, Progress
 
 MAX_CHUNK = 64
 """Rows given to a worker at once."""
@@ -156,8 +156,8 @@ class _Nursery:
     def start(self) -> "_Worker":
         ours, theirs = socket.socketpair()
         with tempfile.TemporaryFile() as file, theirs:
-            file.truncate(PROGRESS.size)
-            progress = mmap.mmap(file.fileno(), PROGRESS.size)
+            file.truncate(PROGRESS_BYTES)
+            progress = Progress(mmap.mmap(file.fileno(), PROGRESS_BYTES))
             names = " ".join(sorted(self.names)).encode()
             socket.send_fds(self.control, [names], [theirs.fileno(), file.fileno()])
             answer = self.control.recv(8, socket.MSG_WAITALL)
@@ -174,7 +174,7 @@ class _Nursery:
 class _Worker:
     """The parent's end of a worker: what it was given and what it has not yet answered."""
 
-    def __init__(self, pid: int, connection: Connection, progress: mmap.mmap) -> None:
+    def __init__(self, pid: int, connection: Connection, progress: Progress) -> None:
         self.pid = pid
         self.connection = connection
         self.progress = progress
@@ -184,13 +184,13 @@ class _Worker:
 
     def give(self, name: str, chunk: list[Item]) -> None:
         self.pending = dict(chunk)
-        PROGRESS.pack_into(self.progress, 0, -1.0, time.monotonic())
+        self.progress.write(-1, time.monotonic())
         self.connection.send((name, chunk))
 
     def at(self) -> tuple[int, float]:
         """The row that it is at, -1 before the first, and for how many seconds."""
-        number, began = PROGRESS.unpack_from(self.progress)
-        return int(number), time.monotonic() - began
+        number, began = self.progress.read()
+        return number, time.monotonic() - began
 
     def kill(self) -> None:
         if self.killed:

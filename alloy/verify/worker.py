@@ -25,12 +25,31 @@ from typing import Any
 from alloy.verify.registry import judge_row, prepare
 from alloy.verify.verdict import Verdict
 
-PROGRESS = struct.Struct("dd")
-"""The number of the row that a worker is at (-1 before the first), and when it began it."""
+PROGRESS_BYTES = 16
 FLUSH_SECONDS = 0.02
 """Verdicts are sent together, at most this long after the first of them."""
 MEMORY_BYTES = 4 * 2**30
 """Of address space, for a worker: past it Python raises MemoryError, and the row is an error."""
+
+
+class Progress:
+    """The row that a worker is at (-1 before the first) and when it began it, in memory that both ends see.
+
+    Each of the two is written in one store, the time first: a reader that sees the new number never
+    sees the old time with it. (`struct.pack_into` would write zeros first, and a reader that saw them
+    would take the row for hours late.)
+    """
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._values = memoryview(memory).cast("d")
+
+    def write(self, number: int, began: float) -> None:
+        self._values[1] = began
+        self._values[0] = number
+
+    def read(self) -> tuple[int, float]:
+        number = int(self._values[0])
+        return number, self._values[1]
 
 
 def nursery(control: socket.socket) -> None:
@@ -53,7 +72,7 @@ def nursery(control: socket.socket) -> None:
         if pid == 0:
             control.close()
             _become_worker(nursery_pid)
-            work(Connection(descriptors[0]), mmap.mmap(descriptors[1], PROGRESS.size))
+            work(Connection(descriptors[0]), Progress(mmap.mmap(descriptors[1], PROGRESS_BYTES)))
             os._exit(0)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -74,7 +93,7 @@ def _become_worker(nursery_pid: int) -> None:
             os._exit(0)
 
 
-def work(connection: Connection, progress: mmap.mmap) -> None:
+def work(connection: Connection, progress: Progress) -> None:
     """Judge the chunks that come, until the pool closes the connection.
 
     A chunk is `(name, [(number, row), ...])`; what goes back is a list of `(number, verdict)`,
@@ -94,7 +113,7 @@ def work(connection: Connection, progress: mmap.mmap) -> None:
 
 
 def _judge_chunk(
-    connection: Connection, progress: mmap.mmap, name: str, rows: Sequence[tuple[int, dict[str, Any]]]
+    connection: Connection, progress: Progress, name: str, rows: Sequence[tuple[int, dict[str, Any]]]
 ) -> None:
     done: list[tuple[int, Verdict] | None] = []
     flushed = time.monotonic()
@@ -103,9 +122,7 @@ def _judge_chunk(
         if now - flushed > FLUSH_SECONDS:
             connection.send(done)
             done, flushed = [], now
-        # The time first: a reader that sees the new number must not see the old time with it.
-        PROGRESS.pack_into(progress, 0, PROGRESS.unpack_from(progress)[0], now)
-        PROGRESS.pack_into(progress, 0, float(number), now)
+        progress.write(number, now)
         done.append((number, judge_row(name, row)))
     done.append(None)
     connection.send(done)

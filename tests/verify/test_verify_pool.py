@@ -1,3 +1,4 @@
+import mmap
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from alloy.errors import InputError
 from alloy.verify.pool import PoolClosed, VerifierPool
+from alloy.verify.worker import PROGRESS_BYTES, Progress
 
 OBEY = "hostile_verifiers:obey"
 LIMIT = 1.5
@@ -118,6 +120,30 @@ def test_calls_from_several_threads_share_the_workers(pool: VerifierPool) -> Non
     for thread in threads:
         thread.join()
     assert results == {number: [number / 10] * 200 for number in range(5)}
+
+
+def test_a_reader_of_the_progress_never_sees_half_of_it() -> None:
+    """Zeros in between would make a row that has just begun look hours late."""
+    memory = mmap.mmap(-1, PROGRESS_BYTES)
+    progress = Progress(memory)
+    progress.write(1, 1001.0)
+    writer = os.fork()
+    if writer == 0:
+        ends = time.monotonic() + 1.0
+        number = 0
+        while time.monotonic() < ends:
+            number = number % 1000 + 1
+            progress.write(number, 1000.0 + number)
+        os._exit(0)
+    seen = set()
+    while os.waitpid(writer, os.WNOHANG) == (0, 0):
+        for _ in range(1000):
+            number, began = progress.read()
+            seen.add(number)
+            # The time may be newer than the number, as far as the writer came between the two looks.
+            assert 1 <= number <= 1000
+            assert began > 1000
+    assert len(seen) > 100
 
 
 def test_workers_are_kept_and_import_no_model_library(pool: VerifierPool) -> None:
