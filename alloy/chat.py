@@ -1,21 +1,16 @@
-"""One conversation format, to tokens and back: roles, thinking on and off, tools, which tokens carry loss.
+"""Alloy's conversation format: roles, thinking on and off, tools; and what was written, read back.
 
 A conversation is a list of turns (`alloy.environments.task.Message`). Thinking of earlier turns is
-dropped, but kept across the tool steps of the current turn, so a conversation with thinking in
-several turns becomes one training sequence per user turn.
+dropped, but kept across the tool steps of the current turn. What becomes of a conversation in this
+and any other template is in `alloy.template`.
 """
 
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alloy.environments.task import Message
-from alloy.errors import InputError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
@@ -112,17 +107,6 @@ TEMPLATE = """\
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One training sequence: token ids, and 1 where a token carries loss."""
-
-    input_ids: list[int]
-    completion_mask: list[int]
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-
 def split_control(messages: Sequence[Message]) -> tuple[list[Message], bool]:
     """Take `/think` and `/no_think` out of system and user turns.
 
@@ -155,119 +139,6 @@ def _without_words(words: Sequence[str]) -> Iterator[str]:
             yield word
         else:
             yield from (part for part in parts if part not in _WORDS)
-
-
-def to_template(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Our turns in the shape that chat templates of the field read."""
-    shaped = []
-    for message in messages:
-        turn: dict[str, Any] = {"role": message["role"], "content": message.get("content") or ""}
-        if message.get("thinking"):
-            turn["reasoning_content"] = message["thinking"]
-        if message.get("tool_calls"):
-            turn["tool_calls"] = [{"type": "function", "function": call} for call in message["tool_calls"]]
-        shaped.append(turn)
-    return shaped
-
-
-def to_template_tools(tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    return [{"type": "function", "function": tool} for tool in tools] or None
-
-
-def encode_prompt(
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: Sequence[Message],
-    tools: Sequence[dict[str, Any]] = (),
-    thinking: bool | None = None,
-) -> list[int]:
-    """Token ids up to where the assistant begins to write.
-
-    Args:
-        thinking: on or off; read from `/think` and `/no_think` when None.
-    """
-    plain, control = split_control(messages)
-    ids: list[int] = tokenizer.apply_chat_template(
-        to_template(plain),
-        tools=to_template_tools(tools),
-        add_generation_prompt=True,
-        enable_thinking=control if thinking is None else thinking,
-        tokenize=True,
-        return_dict=False,
-    )
-    return ids
-
-
-def encode_conversation(
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: Sequence[Message],
-    tools: Sequence[dict[str, Any]] = (),
-    thinking: bool | None = None,
-) -> list[Encoded]:
-    """A conversation as training sequences; loss on what the assistant wrote, its end of turn included.
-
-    With thinking off it is one sequence. With thinking on, an earlier turn looks different once a
-    later one begins, so there is one sequence a user turn, with loss on that turn's answer alone.
-
-    Raises:
-        InputError: no assistant turn, or a template in which the written tokens cannot be told apart.
-    """
-    plain, control = split_control(messages)
-    thinking = control if thinking is None else thinking
-    last = [index for index, message in enumerate(plain) if message["role"] == "assistant"]
-    if not last:
-        raise InputError("a conversation without an assistant turn has nothing to learn. Remove the row.")
-    if not thinking:
-        return [_encode(tokenizer, plain[: last[-1] + 1], tools, False)]
-    users = [index for index, message in enumerate(plain) if message["role"] == "user"]
-    ends = [*users[1:], last[-1] + 1]
-    begins = users or [0]
-    return [
-        _encode(tokenizer, plain[:end], tools, True)
-        for begin, end in zip(begins, ends, strict=True)
-        if any(begin <= index < end for index in last)
-    ]
-
-
-def _encode(
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: Sequence[Message],
-    tools: Sequence[dict[str, Any]],
-    thinking: bool,
-) -> Encoded:
-    rendered = tokenizer.apply_chat_template(
-        to_template(messages),
-        tools=to_template_tools(tools),
-        enable_thinking=thinking,
-        tokenize=True,
-        return_dict=True,
-        return_assistant_tokens_mask=True,
-    )
-    mask = list(rendered["assistant_masks"])
-    if not any(mask):
-        raise InputError(
-            "the chat template marks no assistant token ({% generation %} is missing or empty). "
-            "Give the model folder Alloy's template: build it with `package: alloy.base`."
-        )
-    # The newline after the last end of turn is never generated: it would only pad.
-    end = len(mask) - next(i for i, bit in enumerate(reversed(mask)) if bit)
-    return Encoded(list(rendered["input_ids"])[:end], mask[:end])
-
-
-def tool_turn_ids(tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str], thinking: bool) -> list[int]:
-    """What stands between an assistant's end of turn and its next writing, after its tools answered.
-
-    Tokens that the policy wrote are kept as they are: only these are appended, so that nothing is
-    ever tokenised twice.
-    """
-    before = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}]
-    after = [*before, *({"role": "tool", "content": answer} for answer in answers)]
-    full: str = tokenizer.apply_chat_template(
-        after, add_generation_prompt=True, enable_thinking=thinking, tokenize=False
-    )
-    # The assistant's turn above is the first to close after its role: everything behind it is new.
-    end = full.index(TURN_CLOSE, full.index(f"{TURN_OPEN}assistant")) + len(TURN_CLOSE)
-    ids: list[int] = tokenizer.encode(full[end:], add_special_tokens=False)
-    return ids
 
 
 def parse_completion(text: str, thinking: bool) -> Message:

@@ -8,9 +8,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification
 
-from alloy.chat import encode_conversation
 from alloy.environments.task import Message
 from alloy.policy import load_model, load_tokenizer
+from alloy.template import encode_conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

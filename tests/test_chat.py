@@ -11,16 +11,12 @@ from alloy.chat import (
     TAG_TOKENS,
     THINK_CLOSE,
     TURN_CLOSE,
-    encode_conversation,
-    encode_prompt,
     parse_completion,
     split_control,
-    to_template,
-    to_template_tools,
-    tool_turn_ids,
 )
 from alloy.environments.task import Message
 from alloy.errors import InputError
+from alloy.template import encode_conversation, encode_prompt, to_template_tools, tool_turn_ids
 
 TOOL = {"name": "add", "description": "Adds.", "parameters": {"type": "object", "properties": {}}}
 CALL = {"name": "add", "arguments": {"a": 1, "b": "x"}}
@@ -140,7 +136,7 @@ def test_a_template_that_marks_nothing_is_refused(
 ) -> None:
     template = "{%- for m in messages -%}{{- m.content -}}{%- endfor -%}{% generation %}{% endgeneration %}"
     monkeypatch.setattr(tiny_tokenizer, "chat_template", template)
-    with pytest.raises(InputError, match="the chat template marks no assistant token"):
+    with pytest.raises(InputError, match="marks no assistant token of the answer"):
         encode_conversation(tiny_tokenizer, [user("a"), assistant("b")])
 
 
@@ -209,12 +205,10 @@ def test_the_template_has_the_same_rule_as_python(tiny_tokenizer: Any, system: b
     messages = [user(text) for text in said]
     if system:
         messages[0] = {"role": "system", "content": said[0]}
-    by_template = tiny_tokenizer.apply_chat_template(
-        to_template(messages), add_generation_prompt=True, tokenize=False
-    )
+    by_template = tiny_tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     plain, thinking = split_control(messages)
     by_python = tiny_tokenizer.apply_chat_template(
-        to_template(plain), add_generation_prompt=True, tokenize=False, enable_thinking=thinking
+        plain, add_generation_prompt=True, tokenize=False, enable_thinking=thinking
     )
     assert by_template == by_python
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
-from alloy.chat import Encoded, encode_conversation
 from alloy.data.config import DataConfig
 from alloy.data.packing import best_fit, next_fit
 from alloy.data.sources import Row, read_rows
 from alloy.data.transforms import strip_reasoning, truncate_thinking
 from alloy.errors import InputError
+from alloy.template import Encoded, encode_conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,7 +60,7 @@ def prepare(
     for row in rows_of(config, tokenizer, seed):
         counts["rows"] += 1
         counts["thinking_off"] += not row.thinking
-        for encoded in encode_conversation(tokenizer, row.messages, row.tools, row.thinking):
+        for encoded in encode_conversation(tokenizer, row.messages, row.tools, None if row.thinking else False):
             if len(encoded) <= max_sequence_tokens:
                 examples.append(encoded)
                 continue

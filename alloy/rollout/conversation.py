@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from alloy.chat import encode_prompt, parse_completion, tool_turn_ids
+from alloy.chat import parse_completion
 from alloy.environments.registry import Environments
 from alloy.environments.task import Message, Task, World
 from alloy.rollout.engine import Engine, Sampling
+from alloy.template import encode_prompt, tool_turn_ids
 from alloy.verify.verdict import Verdict
 
 if TYPE_CHECKING:

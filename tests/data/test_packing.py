@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloy.chat import encode_conversation
 from alloy.data.collate import PackedCollator, positions
 from alloy.data.config import DataConfig, ReasoningOffConfig, SourceConfig
 from alloy.data.packing import best_fit, next_fit
 from alloy.data.prepare import prepare, rows_of
 from alloy.errors import InputError
+from alloy.template import encode_conversation
 
 LENGTHS = st.lists(st.integers(1, 50), max_size=80)
 

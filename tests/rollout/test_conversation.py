@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from alloy.chat import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, TURN_CLOSE, encode_conversation, encode_prompt
+from alloy.chat import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, TURN_CLOSE
 from alloy.environments.registry import Environments
 from alloy.environments.task import Message, Task
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_row
 from alloy.rollout.engine import Generation, Sampling
+from alloy.template import encode_conversation, encode_prompt
 from alloy.verify.verdict import Verdict
 
 PLAN = RolloutPlan(Sampling(64), max_turns=4, budget=7)

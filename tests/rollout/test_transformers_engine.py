@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from alloy.chat import THINK_CLOSE, encode_prompt
+from alloy.chat import THINK_CLOSE
 from alloy.rollout.budget import BudgetTokens, count_thinking
 from alloy.rollout.engine import Generation, Sampling
 from alloy.rollout.transformers_engine import TransformersEngine, _draw
+from alloy.template import encode_prompt
 
 GREEDY = Sampling(24, 0.0)
 
