@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _MARKS = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+_BUDGETS = ("reasoning_budget", "thinking_budget")
 Span = tuple[int, int]
 
 
@@ -47,6 +48,15 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a template is given beside the turns."""
+
+    tools: Sequence[dict[str, Any]]
+    on: bool
+    budget: int | None = None
 
 
 def encode_prompt(
@@ -126,6 +136,7 @@ class ChatTemplate:
         thought_key: the key of a turn that it reads thinking from. Without one thinking is put where
             models of such templates write it: into the content, in tags.
         switched: it has an argument that switches thinking on and off.
+        budget_argument: the name of its argument for a thinking budget, where it has one.
         reads_control: it looks for `/no_think` in the turns instead.
         splits: pieces may be tokenised apart (a tokenizer that puts a space before a text may not).
     """
@@ -138,6 +149,7 @@ class ChatTemplate:
         )
         self.switched = "enable_thinking" in source
         self.reads_control = not self.switched and "/no_think" in source
+        self.budget_argument = next((name for name in _BUDGETS if name in source), None)
         self.splits = _ids(tokenizer, ["a"]) != _ids(tokenizer, [" a"])
         special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self.ends = tuple({*special, *filter(None, [tokenizer.eos_token])})
@@ -147,14 +159,20 @@ class ChatTemplate:
     ) -> str:
         """The text up to where the assistant begins to write."""
         plain, control = split_control(messages)
-        return self._render(plain, tools, control if thinking is None else thinking, prompt=True)[0]
+        given = _Given(tools, control if thinking is None else thinking)
+        return self._render(plain, given, prompt=True)[0]
 
     def sequences(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), thinking: bool | None = None
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]] = (),
+        thinking: bool | None = None,
+        budget: int | None = None,
     ) -> list[list[Piece]]:
         """A conversation as training sequences: all that was written, each turn in exactly one of them.
 
         Args:
+            budget: thinking tokens that the prompt allows, where the template takes such a number.
             thinking: on or off for every turn. When None, `/think` and `/no_think` say it; where they
                 do not, it is on for the user turns whose answer has thinking.
         Raises:
@@ -165,8 +183,9 @@ class ChatTemplate:
             plain, control = split_control(messages[:end])
             on = thinking if thinking is not None else control
             if thinking is None and not _controlled(messages[:end]):
-                on = any(message.get("thinking") for message in messages[begin:end])
-            text, spans = self._turn(plain, begin, tools, on)
+                # Thinking that was cut to nothing is thinking still.
+                on = any(message.get("thinking") is not None for message in messages[begin:end])
+            text, spans = self._turn(plain, begin, _Given(tools, on, budget))
             if found and text.startswith(found[-1][0]):
                 # History was not rewritten: one sequence holds both turns.
                 spans = found.pop()[1] + spans
@@ -212,17 +231,15 @@ class ChatTemplate:
             mask.append(int(written))
         return Encoded(list(whole["input_ids"]), mask)
 
-    def _turn(
-        self, messages: list[Message], begin: int, tools: Sequence[dict[str, Any]], on: bool
-    ) -> tuple[str, list[Span]]:
+    def _turn(self, messages: list[Message], begin: int, given: _Given) -> tuple[str, list[Span]]:
         """The text up to the end of the last answer, and the spans written from turn `begin` on."""
-        text, marks = self._render(messages, tools, on)
-        self._check_shown(messages, tools, text)
+        text, marks = self._render(messages, given)
+        self._check_shown(messages, given.tools, text)
         answers = [i for i in range(begin, len(messages)) if messages[i]["role"] == "assistant"]
         if self.marked:
-            spans = self._of_turn(messages, answers[0], tools, on, text, marks)
+            spans = self._of_turn(messages, answers[0], given, text, marks)
         else:
-            spans = [self._proven(messages, index, tools, on, text) for index in answers]
+            spans = [self._proven(messages, index, given, text) for index in answers]
         return text[: spans[-1][1]], spans
 
     def _check_shown(self, messages: list[Message], tools: Sequence[dict[str, Any]], text: str) -> None:
@@ -242,15 +259,14 @@ class ChatTemplate:
         self,
         messages: list[Message],
         first: int,
-        tools: Sequence[dict[str, Any]],
-        on: bool,
+        given: _Given,
         text: str,
         marks: list[Span],
     ) -> list[Span]:
         """The template's own marks from the answer `first` on; it may mark earlier answers, too."""
         start = 0
         if any(message["role"] == "assistant" for message in messages[:first]):
-            history = self._render(messages[:first], tools, on)[0]
+            history = self._render(messages[:first], given)[0]
             start = len(history)
             if not text.startswith(history):
                 raise InputError(
@@ -265,20 +281,21 @@ class ChatTemplate:
             )
         return spans
 
-    def _proven(
-        self, messages: list[Message], index: int, tools: Sequence[dict[str, Any]], on: bool, text: str
-    ) -> Span:
+    def _proven(self, messages: list[Message], index: int, given: _Given, text: str) -> Span:
         """Where assistant turn `index` stands in `text`: behind its prompt, up to its end of turn."""
         message = messages[index]
-        prompt = self._render(messages[:index], tools, on, prompt=True)[0]
-        upto = self._render(messages[: index + 1], tools, on)[0]
+        prompt = self._render(messages[:index], given, prompt=True)[0]
+        upto = self._render(messages[: index + 1], given)[0]
         if not (upto.startswith(prompt) and text.startswith(upto)):
             raise InputError(
                 f"{self._name()}: the rendered conversation does not begin with the prompt of turn {index + 1}, so "
                 "that what the model writes there cannot be told. Mark it in the template with {% generation %}."
             )
         written = upto[len(prompt) :].rstrip()
-        said = {"content": message.get("content") or "", "thinking": (on and message.get("thinking")) or ""}
+        said = {
+            "content": message.get("content") or "",
+            "thinking": (given.on and message.get("thinking")) or "",
+        }
         names = [call["name"] for call in message.get("tool_calls") or []]
         for what, part in [*said.items(), *((f"call of {name}", name) for name in names)]:
             if part.strip() and written.count(part.strip()) < max(1, names.count(part)):
@@ -294,20 +311,33 @@ class ChatTemplate:
         return len(prompt), len(prompt) + len(written)
 
     def _render(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], on: bool, prompt: bool = False
+        self, messages: Sequence[Message], given: _Given, prompt: bool = False
     ) -> tuple[str, list[Span]]:
         try:
             texts, marks = render_jinja_template(
-                conversations=[self._shaped(messages, on)],
-                tools=to_template_tools(tools),
+                conversations=[self._shaped(messages, given.on)],
+                tools=to_template_tools(given.tools),
                 chat_template=self.source,
                 return_assistant_tokens_mask=self.marked and not prompt,
                 add_generation_prompt=prompt,
-                **{**self.tokenizer.special_tokens_map, "enable_thinking": on},
+                **{
+                    **self.tokenizer.special_tokens_map,
+                    "enable_thinking": given.on,
+                    **self._budget(given.budget),
+                },
             )
         except Exception as error:  # a template may raise anything, its own refusals among it
             raise InputError(f"{self._name()} refuses the conversation: {error}") from None
         return texts[0], marks[0] if marks else []
+
+    def _budget(self, budget: int | None) -> dict[str, int]:
+        if budget is None:
+            return {}
+        if self.budget_argument is None:
+            raise InputError(
+                f"{self._name()} takes no thinking budget ({' or '.join(_BUDGETS)}). Set data.truncate.tell=false."
+            )
+        return {self.budget_argument: budget}
 
     def _shaped(self, messages: Sequence[Message], on: bool) -> list[dict[str, Any]]:
         """Our turns in the shape that chat templates read."""

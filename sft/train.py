@@ -1,14 +1,16 @@
 """One SFT stage from top to bottom: parent, data, trainer, train, artifact."""
 
+from pathlib import Path
 from typing import Any
 
-import torch
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
 from alloy.artifact import Artifact, Parent, Run
-from alloy.data.collate import PackedCollator
+from alloy.attention import keeps_documents_apart, within_documents
+from alloy.data.collate import FlatCollator, PaddedCollator
 from alloy.data.prepare import prepare
+from alloy.errors import InputError
 from alloy.policy import (
     computes_bfloat16,
     device_name,
@@ -32,15 +34,20 @@ def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
         f"  {counts['examples']:,.0f} examples, {counts['tokens']:,.0f} tokens in {counts['sequences']:,.0f} sequences "
         f"({counts['fill']:.1%} full); {counts['thinking_off']:,.0f} rows with thinking off"
     )
+    left_out = {name: counts[name] for name in ("rejected", "duplicates", "contaminated", "too_long")}
+    if any(left_out.values()):
+        say("  left out: " + ", ".join(f"{count:,.0f} {name}" for name, count in left_out.items() if count))
     run.begin()
-    model = load_model(parent.path, "bfloat16" if _pure_bfloat16(config) else "float32")
+    prepared.write_rejected(run.folder / "rejected.jsonl")
+    precision = "bfloat16" if _pure_bfloat16(config) else "float32"
+    model = load_model(parent.path, precision, attn_implementation=within_documents())
     trainer = SFTTrainer(
         model=model,
         args=to_trl(config, run),
         train_dataset=prepared.dataset,
         processing_class=tokenizer,
         peft_config=lora_to_peft(config.lora),
-        data_collator=None if torch.cuda.is_available() else PackedCollator(tokenizer.pad_token_id),
+        data_collator=collator(config, model, tokenizer, parent.path),
         callbacks=[RunCallback(run)],
     )
     equip(trainer, config.optim)
@@ -51,6 +58,24 @@ def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     return run.finish("policy", metrics, tokens=round(seen), device=device_name())
 
 
+def collator(config: SftConfig, model: Any, tokenizer: Any, parent: Path) -> FlatCollator | PaddedCollator:
+    """Sequences laid end to end where the model keeps documents apart, padded where it cannot.
+
+    Raises:
+        InputError: packing is asked for, and the model would leak from one document into the next.
+    """
+    flat = FlatCollator()
+    if keeps_documents_apart(model, flat):
+        return flat
+    if config.data.packing == "best-fit":
+        raise InputError(
+            f"{parent}: documents of one sequence would see each other (the model carries a state over their "
+            "border, and no kernel is installed that stops it there). Set data.packing=none, which batches "
+            "examples of like length, or data.packing=concatenate to let them."
+        )
+    return PaddedCollator(tokenizer.pad_token_id)
+
+
 def to_trl(config: SftConfig, run: Run) -> TrlConfig:
     """The one place that knows TRL's names for this stage."""
     return TrlConfig(
@@ -59,8 +84,8 @@ def to_trl(config: SftConfig, run: Run) -> TrlConfig:
         max_length=None,
         packing=False,
         shuffle_dataset=False,
-        # On a GPU the documents are laid end to end for the variable-length attention kernels.
-        padding_free=torch.cuda.is_available(),
+        # The collator needs `seq_lengths`, which no model takes.
+        remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
 

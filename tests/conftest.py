@@ -1,5 +1,6 @@
 """A tiny policy that every room's tests share, built as `alloy.base` builds one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test inherits a rank from the shell that started it."""
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "ALLOY_TRACEBACK"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests tokenise is kept for them alone, those that start another process included."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALLOY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

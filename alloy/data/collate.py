@@ -1,6 +1,7 @@
-"""Packed sequences to a batch whose documents cannot see each other."""
+"""Sequences to a batch whose documents cannot see each other."""
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -8,31 +9,56 @@ from torch import Tensor
 
 
 @dataclass
-class PackedCollator:
-    """Rows of `input_ids`, `labels` and `seq_lengths` to tensors of shape (B, T).
+class FlatCollator:
+    """Rows of `input_ids`, `labels` and `seq_lengths`, laid end to end: tensors of shape (1, T), no padding.
 
-    Positions restart at every document, and no attention mask is given: from such positions
-    transformers builds the block-diagonal causal mask itself (sdpa and eager), but only in a forward
-    pass without a cache, as TRL's trainer makes it. Padding on the right is a document of its own and
-    carries no loss.
+    Positions restart at every document. `cu_seq_lens_*` say where documents begin, for attention that
+    works document by document (`alloy.attention`, FlashAttention's variable-length kernels).
+    """
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        lengths = list(chain.from_iterable(row["seq_lengths"] for row in rows))
+        starts = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+        return {
+            "input_ids": _joined(rows, "input_ids"),
+            "labels": _joined(rows, "labels"),
+            "position_ids": positions(lengths, sum(lengths))[None],
+            "cu_seq_lens_q": starts,
+            "cu_seq_lens_k": starts,
+            "max_length_q": max(lengths),
+            "max_length_k": max(lengths),
+        }
+
+
+@dataclass
+class PaddedCollator:
+    """Rows of one document each to tensors of shape (B, T), padded on the right.
+
+    For models whose documents cannot be told apart in one row (state-space layers).
     """
 
     pad_token_id: int
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         width = max(len(row["input_ids"]) for row in rows)
-        input_ids = torch.full((len(rows), width), self.pad_token_id)
-        labels = torch.full((len(rows), width), -100)
-        position_ids = torch.zeros((len(rows), width), dtype=torch.long)
+        batch = {
+            "input_ids": torch.full((len(rows), width), self.pad_token_id),
+            "labels": torch.full((len(rows), width), -100),
+            "attention_mask": torch.zeros((len(rows), width), dtype=torch.long),
+        }
         for index, row in enumerate(rows):
             length = len(row["input_ids"])
-            input_ids[index, :length] = torch.as_tensor(row["input_ids"])
-            labels[index, :length] = torch.as_tensor(row["labels"])
-            position_ids[index] = positions(row["seq_lengths"], width)
-        return {"input_ids": input_ids, "labels": labels, "position_ids": position_ids}
+            batch["input_ids"][index, :length] = torch.as_tensor(row["input_ids"])
+            batch["labels"][index, :length] = torch.as_tensor(row["labels"])
+            batch["attention_mask"][index, :length] = 1
+        return batch
 
 
 def positions(lengths: list[int], width: int) -> Tensor:
     """0, 1, 2, ... from each document's start; shape (width,)."""
     parts = [torch.arange(length) for length in [*lengths, width - sum(lengths)]]
     return torch.cat(parts)
+
+
+def _joined(rows: list[dict[str, Any]], name: str) -> Tensor:
+    return torch.cat([torch.as_tensor(row[name]) for row in rows])[None]

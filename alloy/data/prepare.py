@@ -1,115 +1,161 @@
-"""A data config to the dataset that SFT trains on: rows, tokens, sequences."""
+"""A data config to the sequences that SFT trains on: sources, rows, examples, blend, sequences."""
 
-import random
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from datasets import Dataset
+from numpy.typing import NDArray
 
-from alloy.data.config import DataConfig
-from alloy.data.packing import best_fit, next_fit
-from alloy.data.sources import Row, read_rows
-from alloy.data.transforms import strip_reasoning, truncate_thinking
+from alloy.data.blend import Part, blend
+from alloy.data.config import DataConfig, SourceConfig, blended_sources
+from alloy.data.examples import Leaf, open_store
+from alloy.data.packing import Bins, best_fit, next_fit, one_each
+from alloy.data.sequences import Examples, Sequences
+from alloy.data.sources import place
 from alloy.errors import InputError
-from alloy.template import Encoded, encode_conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Indices = NDArray[np.int64]
+_LAYOUTS = {"best-fit": best_fit, "concatenate": next_fit, "none": one_each}
 
 
 @dataclass(frozen=True)
 class Prepared:
     """Sequences to train on, and what was counted on the way.
 
-    `dataset` has `input_ids`, `labels` (-100 where no loss) and `seq_lengths` (of the documents that
-    may not see each other).
+    Attributes:
+        dataset: rows with `input_ids`, `labels` (-100 where no loss) and `seq_lengths` (of the documents
+            that may not see each other), read from the disk when they are asked for.
+        counts: of rows, examples, tokens and sequences.
+        rejected: what was left out, each with its source, place and reason.
     """
 
     dataset: Dataset
     counts: dict[str, float]
+    rejected: list[dict[str, Any]] = field(default_factory=list)
 
-
-def rows_of(config: DataConfig, tokenizer: "PreTrainedTokenizerBase", seed: int) -> Iterator[Row]:
-    """The blend's rows after the transforms, source by source."""
-    for source in config.sources:
-        rows: Iterator[Row] = read_rows(source, seed)
-        if config.reasoning_off is not None:
-            rows = strip_reasoning(rows, config.reasoning_off, seed)
-        if config.truncate is not None:
-            rows = truncate_thinking(
-                rows,
-                config.truncate,
-                seed,
-                encode=lambda text: tokenizer.encode(text, add_special_tokens=False),
-                decode=lambda ids: tokenizer.decode(ids),
-            )
-        yield from rows
+    def write_rejected(self, path: Path) -> None:
+        with path.open("w", encoding="utf-8") as stream:
+            for entry in self.rejected:
+                stream.write(json.dumps(entry) + "\n")
 
 
 def prepare(
-    config: DataConfig, tokenizer: "PreTrainedTokenizerBase", max_sequence_tokens: int, seed: int
+    config: DataConfig,
+    tokenizer: "PreTrainedTokenizerBase",
+    max_sequence_tokens: int,
+    seed: int,
+    cache: Path | None = None,
 ) -> Prepared:
-    """Read, transform, render, mask and pack; the same dataset for the same seed.
+    """Read, check, transform, render, mask, blend and pack; the same sequences for the same seed.
 
+    Args:
+        cache: where tokenised sources are kept by fingerprint; `cache_folder()` when None.
     Raises:
-        InputError: a bad row, or an example longer than a sequence under `too_long: refuse`.
+        InputError: too many bad rows, an example longer than a sequence under `too_long: stop`, or
+            nothing left to train on.
     """
-    examples: list[Encoded] = []
-    counts = {"rows": 0, "examples": 0, "too_long": 0, "thinking_off": 0}
-    for row in rows_of(config, tokenizer, seed):
-        counts["rows"] += 1
-        counts["thinking_off"] += not row.thinking
-        for encoded in encode_conversation(tokenizer, row.messages, row.tools, None if row.thinking else False):
-            if len(encoded) <= max_sequence_tokens:
-                examples.append(encoded)
-                continue
-            counts["too_long"] += 1
-            if config.too_long == "refuse":
-                raise InputError(
-                    f"{row.where}: {len(encoded)} tokens, a sequence holds {max_sequence_tokens}. Raise "
-                    "train.max_sequence_tokens, or set data.too_long=drop."
-                )
-    if not examples:
+    leaves = list(_leaves(config.sources))
+    stores = [open_store(leaf, config, tokenizer, seed, cache) for leaf in leaves]
+    examples = Examples(stores)
+    rejected = [entry for store in stores for entry in store.rejected()]
+    counts: dict[str, float] = {}
+    for store in stores:
+        for name, count in store.counts.items():
+            counts[name] = counts.get(name, 0) + count
+
+    usable = np.ones(len(examples.lengths), dtype=bool)
+    if config.checks.deduplicate:
+        usable = examples.firsts_of_equals()
+    counts["duplicates"] = len(np.unique(examples.rows[~usable]))
+    long = np.flatnonzero(usable & (examples.lengths > max_sequence_tokens))
+    counts["too_long"] = len(long)
+    if len(long) and config.too_long != "alone":
+        told = [_too_long(examples, leaves, number, max_sequence_tokens) for number in long]
+        if config.too_long == "stop":
+            raise InputError(
+                f"{told[0]['where']}: {told[0]['reason']}"
+                + (f"; {len(told) - 1} more examples are too long" if len(told) > 1 else "")
+                + ". Raise train.max_sequence_tokens, or set data.too_long to reject or alone."
+            )
+        rejected += told
+        usable[long] = False
+
+    per_leaf = iter(
+        first + np.flatnonzero(usable[first:end])
+        for first, end in zip(examples.firsts[:-1], examples.firsts[1:], strict=True)
+    )
+    chosen = _choose(config.sources, per_leaf, examples.lengths, str(seed))
+    if not len(chosen):
         raise InputError("data: no example is left to train on. Add sources or rows.")
-    counts["examples"] = len(examples)
-    random.Random(f"{seed}/order").shuffle(examples)
-    bins = _lay_out(examples, config, max_sequence_tokens)
-    random.Random(f"{seed}/bins").shuffle(bins)
-    dataset = Dataset.from_dict(
-        {
-            "input_ids": [[i for e in chosen for i in e.input_ids] for chosen in bins],
-            "labels": [[label for e in chosen for label in _labels(e)] for chosen in bins],
-            "seq_lengths": [_documents(chosen, config) for chosen in bins],
-        }
+    bins = _lay_out(examples.lengths[chosen], config, max_sequence_tokens)
+    tokens = int(examples.lengths[chosen].sum())
+    counts |= {
+        "examples": len(chosen),
+        "sequences": len(bins),
+        "tokens": tokens,
+        "loss_tokens": int(examples.losses[chosen].sum()),
+        "fill": tokens / (len(bins) * max_sequence_tokens),
+    }
+    order = np.random.default_rng([seed, len(bins)]).permutation(len(bins))
+    dataset = Dataset.from_dict({"sequence": order}).with_transform(
+        Sequences(examples, chosen, bins, isolated=config.packing != "concatenate")
     )
-    tokens = sum(len(e) for e in examples)
-    return Prepared(
-        dataset,
-        {
-            **counts,
-            "sequences": len(bins),
-            "tokens": tokens,
-            "loss_tokens": sum(sum(e.completion_mask) for e in examples),
-            "fill": tokens / (len(bins) * max_sequence_tokens),
-        },
-    )
+    return Prepared(dataset, counts, rejected)
 
 
-def _lay_out(examples: list[Encoded], config: DataConfig, capacity: int) -> list[list[Encoded]]:
-    if config.packing == "none":
-        return [[example] for example in examples]
-    fit = best_fit if config.packing == "best-fit" else next_fit
-    return [[examples[i] for i in chosen] for chosen in fit([len(e) for e in examples], capacity)]
+def _leaves(sources: Sequence[SourceConfig], rate: float = 1.0) -> Iterator[Leaf]:
+    """The sources behind the blends, in the order in which `_choose` asks for them.
+
+    Where a part of the rows is enough, only that part is read: chosen row by row, so that the rest
+    costs nothing.
+    """
+    shared = any(source.share is not None for source in sources)
+    for source in sources:
+        # Shares are of tokens, which are known only when all rows were tokenised.
+        own = 1.0 if shared else rate * min(1.0, source.epochs)
+        if source.blend is not None:
+            yield from _leaves(blended_sources(source.blend), own)
+        else:
+            yield Leaf(source, own)
 
 
-def _labels(example: Encoded) -> list[int]:
-    labels = [i if bit else -100 for i, bit in zip(example.input_ids, example.completion_mask, strict=True)]
-    # The first token of a document would be predicted from the document before it.
-    labels[0] = -100
-    return labels
+def _choose(
+    sources: Sequence[SourceConfig], per_leaf: Iterator[Indices], lengths: Indices, seed: str
+) -> Indices:
+    shared = any(source.share is not None for source in sources)
+    parts = []
+    for source in sources:
+        if source.blend is not None:
+            examples = _choose(blended_sources(source.blend), per_leaf, lengths, f"{seed}/{source.name}")
+        else:
+            examples = next(per_leaf)
+        # Less than one epoch of a source without shares: the rows were chosen before they were read.
+        epochs = source.epochs if shared else max(1.0, source.epochs)
+        parts.append(Part(source.name, examples, epochs, source.share))
+    return blend(parts, lengths, seed)
 
 
-def _documents(chosen: list[Encoded], config: DataConfig) -> list[int]:
-    lengths = [len(example) for example in chosen]
-    return [sum(lengths)] if config.packing == "concatenate" else lengths
+def _lay_out(lengths: Indices, config: DataConfig, capacity: int) -> Bins:
+    """Sequences of the chosen examples; those that are too long come last, alone."""
+    fitting = np.flatnonzero(lengths <= capacity)
+    long = np.flatnonzero(lengths > capacity)
+    bins = _LAYOUTS[config.packing](lengths[fitting], capacity)
+    ends = len(fitting) + np.arange(1, len(long) + 1)
+    return Bins(np.concatenate([fitting[bins.items], long]), np.concatenate([bins.starts, ends]))
+
+
+def _too_long(examples: Examples, leaves: list[Leaf], number: int, capacity: int) -> dict[str, Any]:
+    leaf, local = examples.locate(number)
+    source = leaves[leaf].source
+    return {
+        "source": source.name,
+        "where": place(source, int(examples.stores[leaf].rows[local])),
+        "reason": f"{examples.lengths[number]} tokens, a sequence holds {capacity}",
+    }

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from alloy.data.config import SourceConfig
+from alloy.data.shapes import SHAPES, Conversation, RowError, Shape, messages, shape_of
 from alloy.environments.registry import make_environment
-from alloy.environments.task import Message
+from alloy.environments.task import Message, Task
 from alloy.errors import InputError
-
-_ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,37 +21,90 @@ class Row:
     """One conversation to learn from.
 
     Attributes:
-        where: file and line, or the task's id; for messages about it.
+        thinking: False teaches it with thinking off.
+        where: file and line, or the task's id; for messages about it, and for its own random draws.
+        budget: tokens that its thinking was cut to.
     """
 
     messages: list[Message]
     tools: list[dict[str, Any]]
     thinking: bool
     where: str
+    budget: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows of a source as they stand there: lines, tasks, or a table of Arrow's.
+
+    Chunks are what travels to another process; `rows_in` makes rows of them there.
+    """
+
+    first: int
+    """The number of its first row, from 1 (lines of a file) or 0."""
+    raw: Any
+
+
+def chunks(source: SourceConfig, seed: int, size: int = 512) -> Iterator[Chunk]:
+    """A source in portions of about `size` rows, in its own order.
+
+    Raises:
+        InputError: a missing or unreadable file, or no such dataset.
+    """
+    if source.environment is not None:
+        tasks = make_environment(source.environment, source.options).tasks("train", source.rows or 0, seed)
+        for first in range(0, len(tasks), size):
+            yield Chunk(first, tasks[first : first + size])
+    elif source.path is not None and source.path.suffix == ".parquet":
+        yield from _limited(_parquet(source.path, size), source.rows)
+    elif source.path is not None:
+        lines, first = islice(_lines(source.path), source.rows), 1
+        while batch := list(islice(lines, size)):
+            yield Chunk(first, batch)
+            first += len(batch)
+    elif source.hub is not None:
+        yield from _limited(_hub(source, size), source.rows)
+
+
+def raw_rows(chunk: Chunk) -> Iterator[tuple[int, Any]]:
+    """Each row's number, and the row as it stands there: a task, an object, or a line that is none."""
+    raw = chunk.raw if isinstance(chunk.raw, list) else _table_rows(chunk.raw)
+    for number, item in enumerate(raw, chunk.first):
+        if item == b"":
+            continue  # an empty line, often the last one, is no row
+        try:
+            yield number, _object(item) if isinstance(item, bytes) else item
+        except RowError as error:
+            yield number, error
+
+
+def rows_in(chunk: Chunk, source: SourceConfig) -> Iterator[tuple[int, Row | RowError]]:
+    """Each row's number, and the row or what is wrong with it."""
+    for number, raw in raw_rows(chunk):
+        try:
+            yield number, to_row(raw, source, number)
+        except RowError as error:
+            yield number, error
 
 
 def read_rows(source: SourceConfig, seed: int) -> Iterator[Row]:
-    """The rows of a source, the same for the same seed.
+    """The rows of a source that has no bad one, the same for the same seed.
 
     Raises:
-        InputError: a missing file, or a row without what is needed, with file and line.
+        InputError: a missing file, or a bad row with where it stands.
     """
-    if source.environment is not None:
-        yield from _environment_rows(source, seed)
-    elif source.path is not None:
-        for number, row in enumerate(islice(read_jsonl(source.path), source.rows), 1):
-            yield _file_row(row, source, f"{source.path}:{number}")
+    for chunk in chunks(source, seed):
+        for number, row in rows_in(chunk, source):
+            if isinstance(row, RowError):
+                raise InputError(f"{place(source, number)}: {row}. Correct or remove the row.")
+            yield row
 
 
-def _environment_rows(source: SourceConfig, seed: int) -> Iterator[Row]:
-    environment = make_environment(source.environment or "", source.options)
-    for task in environment.tasks("train", source.rows or 0, seed):
-        if not task.demonstration:
-            raise InputError(
-                f"{task.id}: this environment has no demonstrations. Take it out of the sources."
-            )
-        thinking = source.thinking and any(turn.get("thinking") for turn in task.demonstration)
-        yield Row([*task.messages, *task.demonstration], task.tools, thinking, task.id)
+def place(source: SourceConfig, number: int) -> str:
+    """Where row `number` of a source stands, for people."""
+    if source.path is not None and source.path.suffix != ".parquet":
+        return f"{source.path}:{number}"
+    return f"{source.name}/{source.split}:{number}" if source.hub else f"{source.name}:{number}"
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -61,65 +113,12 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: no such file, or a line that is not a JSON object.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file. Set `path` to a JSONL file.")
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as stream:
+    for number, line in enumerate(_lines(path), 1):
         try:
-            for number, line in enumerate(stream, 1):
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise InputError(
-                        f"{path}:{number}: not JSON ({error}). One object a line is needed."
-                    ) from None
-                if not isinstance(row, dict):
-                    raise InputError(f"{path}:{number}: {type(row).__name__} where an object is needed.")
-                yield row
-        except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: not readable as UTF-8 JSONL ({error}).") from None
-
-
-def _file_row(row: dict[str, Any], source: SourceConfig, where: str) -> Row:
-    if "messages" in row:
-        messages = [read_turn(turn, where) for turn in _expect(row, "messages", list, where)]
-        if any(turn["role"] == "system" for turn in messages[1:]):
-            raise InputError(
-                f"{where}: a system turn after the first turn is in no rendering. Move it to the front."
-            )
-    elif "prompt" in row and "completion" in row:
-        prompt, completion = _expect(row, "prompt", str, where), _expect(row, "completion", str, where)
-        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
-        if row.get("thinking"):
-            messages[1]["thinking"] = _expect(row, "thinking", str, where)
-    else:
-        raise InputError(
-            f"{where}: neither `messages` nor `prompt` and `completion`; it has {', '.join(sorted(row)) or 'nothing'}. "
-            "Rename the columns."
-        )
-    if not any(turn["role"] == "assistant" for turn in messages):
-        raise InputError(f"{where}: no assistant turn: there is nothing to learn. Remove the row.")
-    tools = [_tool(tool, where) for tool in _list(row, "tools", where)]
-    thinking = source.thinking and any(turn.get("thinking") for turn in messages)
-    return Row(messages, tools, thinking, where)
-
-
-def _expect(row: dict[str, Any], key: str, kind: type, where: str) -> Any:
-    if not isinstance(row[key], kind):
-        raise InputError(f"{where}: {key} is {type(row[key]).__name__}, a {kind.__name__} is needed.")
-    return row[key]
-
-
-def _list(row: dict[str, Any], key: str, where: str) -> list[Any]:
-    """A list that may be missing or null."""
-    return _expect(row, key, list, where) if row.get(key) is not None else []
-
-
-def _tool(tool: Any, where: str) -> dict[str, Any]:
-    function = tool.get("function", tool) if isinstance(tool, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise InputError(f"{where}: a tool is an object with a name, not {str(tool)[:80]!r}.")
-    return function
+            if line:
+                yield _object(line)
+        except RowError as error:
+            raise InputError(f"{path}:{number}: {error}. One object a line is needed.") from None
 
 
 def read_turn(turn: Any, where: str) -> Message:
@@ -128,36 +127,111 @@ def read_turn(turn: Any, where: str) -> Message:
     Raises:
         InputError: an unknown role, or a part of the wrong type.
     """
-    if not isinstance(turn, dict) or turn.get("role") not in _ROLES:
-        role = turn.get("role") if isinstance(turn, dict) else turn
-        raise InputError(f"{where}: a turn's role is {role!r}. Known roles: {', '.join(_ROLES)}.")
-    content = turn.get("content")
-    if not isinstance(content, str) and not (content is None and turn.get("tool_calls")):
-        raise InputError(
-            f"{where}: the {turn['role']} turn's content is {type(content).__name__}, a str is needed."
-        )
-    message: Message = {"role": turn["role"], "content": content or ""}
-    thought = turn.get("thinking") or turn.get("reasoning_content") or turn.get("reasoning")
-    if thought:
-        if not isinstance(thought, str):
-            raise InputError(f"{where}: a turn's thinking is {type(thought).__name__}, a str is needed.")
-        message["thinking"] = thought
-    if turn.get("tool_calls"):
-        message["tool_calls"] = [_call(call, where) for call in _list(turn, "tool_calls", where)]
-    return message
+    try:
+        return messages({"messages": [turn]}).messages[0]
+    except RowError as error:
+        raise InputError(f"{where}: {error}.") from None
 
 
-def _call(call: Any, where: str) -> dict[str, Any]:
-    function = call.get("function", call) if isinstance(call, dict) else {}
-    function = function if isinstance(function, dict) else {}
-    arguments = function.get("arguments", {})
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except ValueError:
-            raise InputError(f"{where}: a tool call's arguments are no JSON: {arguments[:80]!r}.") from None
-    if not isinstance(function.get("name"), str) or not isinstance(arguments, dict):
-        raise InputError(
-            f"{where}: a tool call needs a name and an object of arguments, not {str(call)[:80]}."
+def to_row(raw: Any, source: SourceConfig, number: int) -> Row:
+    """A row as it stands in its source, as a conversation.
+
+    Raises:
+        RowError: what is wrong with it.
+    """
+    if isinstance(raw, RowError):
+        raise raw
+    if isinstance(raw, Task):
+        if not raw.demonstration:
+            raise InputError(f"{raw.id}: this environment has no demonstrations. Take it out of the sources.")
+        found, where = Conversation([*raw.messages, *raw.demonstration], raw.tools), raw.id
+    else:
+        row = {ours: raw.get(theirs) for ours, theirs in source.columns.items()} | {
+            key: value for key, value in raw.items() if key not in source.columns
+        }
+        shape: Shape = shape_of(row) if source.shape == "auto" else SHAPES[source.shape]
+        found, where = shape(row), place(source, number)
+    thought = any(turn.get("thinking") for turn in found.messages)
+    thinking = thought if found.thinking is None else found.thinking
+    return Row(found.messages, found.tools, thinking and source.thinking, where)
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        # Given bytes, `json` would guess an encoding.
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RowError(f"no valid UTF-8: {error.reason} at byte {error.start}") from None
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise RowError(f"{type(row).__name__} where an object is needed")
+    return row
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file. Set `path` to a JSONL or Parquet file.")
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as stream:
+            for line in stream:
+                yield line.rstrip(b"\r\n")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: not readable as gzip ({error}). Copy the file again.") from None
+
+
+def _parquet(path: Path, size: int) -> Iterator[Chunk]:
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file. Set `path` to a JSONL or Parquet file.")
+    try:
+        file, first = pq.ParquetFile(path), 0
+        for batch in file.iter_batches(size):
+            yield Chunk(first, batch)
+            first += batch.num_rows
+    except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
+        raise InputError(f"{path}: not readable as Parquet ({error}). Copy the file again.") from None
+
+
+def _hub(source: SourceConfig, size: int) -> Iterator[Chunk]:
+    from datasets import load_dataset
+
+    try:
+        dataset = load_dataset(
+            source.hub,
+            source.subset,
+            split=source.split,
+            revision=source.revision,
+            streaming=source.streaming,
         )
-    return {"name": function["name"], "arguments": arguments}
+    except Exception as error:  # the Hub has many ways to say no
+        raise InputError(
+            f"{source.hub}: the dataset cannot be loaded ({error}). Correct hub, subset, split or revision."
+        ) from None
+    first = 0
+    for table in dataset.with_format("arrow").iter(size):
+        yield Chunk(first, table)
+        first += table.num_rows
+
+
+def _limited(found: Iterator[Chunk], rows: int | None) -> Iterator[Chunk]:
+    for chunk in found:
+        if rows is not None and chunk.first + chunk.raw.num_rows > rows:
+            if chunk.first < rows:
+                yield Chunk(chunk.first, chunk.raw.slice(0, rows - chunk.first))
+            return
+        yield chunk
+
+
+def _table_rows(table: Any) -> Iterator[dict[str, Any]]:
+    for row in table.to_pylist():
+        yield _without_nulls(row)
+
+
+def _without_nulls(value: Any) -> Any:
+    # A column of structs has every key in every row: what a row did not say is null there.
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value

@@ -14,7 +14,7 @@ def strip_reasoning(rows: Iterable[Row], config: ReasoningOffConfig, seed: int) 
     Source: Nemotron Nano 2 (arXiv:2508.14444), SFT stage 1: about 10% of the prompts.
     """
     for row in rows:
-        chosen = row.thinking and _draw(row, "reasoning-off", seed) < config.share
+        chosen = row.thinking and draw(row.where, "reasoning-off", seed) < config.share
         if not chosen or config.mode == "copy":
             yield row
         if chosen:
@@ -40,20 +40,24 @@ def truncate_thinking(
     for row in rows:
         last = row.messages[-1]
         thought = last.get("thinking")
-        if not row.thinking or not thought or _draw(row, "truncate", seed) >= config.share:
+        if not row.thinking or not thought or draw(row.where, "truncate", seed) >= config.share:
             yield row
             continue
         rng = random.Random(f"{seed}/cut/{row.where}")
-        cut = rng.randint(config.min_tokens, config.max_tokens)
+        cut = (
+            rng.choice(config.budgets)
+            if config.budgets
+            else rng.randint(config.min_tokens, config.max_tokens)
+        )
         ids = encode(thought)
         if len(ids) <= cut:
             yield row
             continue
         # A cut through a character of several bytes decodes to a replacement mark at the end.
         kept = decode(ids[:cut]).rstrip("\ufffd")
-        yield replace(row, messages=[*row.messages[:-1], {**last, "thinking": kept}])
+        yield replace(row, messages=[*row.messages[:-1], {**last, "thinking": kept}], budget=cut)
 
 
-def _draw(row: Row, purpose: str, seed: int) -> float:
+def draw(where: str, purpose: str, seed: int) -> float:
     """A row's own number from 0 to 1: it does not depend on the rows before it."""
-    return random.Random(f"{seed}/{purpose}/{row.where}").random()
+    return random.Random(f"{seed}/{purpose}/{where}").random()

@@ -30,7 +30,7 @@ def verify_schema(completion: str, schema: dict[str, Any], thinking_opened: bool
     import jsonschema
 
     try:
-        validator = _validator(json.dumps(schema, sort_keys=True))
+        validator = validator_of(json.dumps(schema, sort_keys=True))
     except jsonschema.SchemaError as error:
         return Verdict(None, "error", f"schema: {error.message}")
     answer = answer_of(completion, thinking_opened)
@@ -46,8 +46,13 @@ def verify_schema(completion: str, schema: dict[str, Any], thinking_opened: bool
     return Verdict(0.0, "ok", f"{path or 'the value'}: {problem.message}"[:300])
 
 
-@lru_cache(maxsize=256)
-def _validator(schema: str) -> Any:
+@lru_cache(maxsize=4096)
+def validator_of(schema: str) -> Any:
+    """A validator of the schema that this JSON says, read once; it follows no references to other documents.
+
+    Raises:
+        jsonschema.SchemaError: it is no schema.
+    """
     import jsonschema
     import referencing
 

@@ -91,32 +91,25 @@ def says(**more: Any) -> dict[str, Any]:
     [
         ("{", "not JSON"),
         ("[1]", "list where an object is needed"),
-        (
-            {"question": "x", "answer": "y"},
-            "neither `messages` nor `prompt` and `completion`; it has answer, question.",
-        ),
-        ({"prompt": 3, "completion": "x"}, "prompt is int, a str is needed"),
+        ({"question": "x", "answer": "y"}, "has answer, question, and needs `messages`;"),
+        ({"prompt": 3, "completion": "x"}, "prompt is int, a text is needed"),
         ({"messages": "x"}, "messages is str, a list is needed"),
-        (turns(), "no assistant turn"),
-        (
-            turns({"role": "bot", "content": "x"}),
-            "a turn's role is 'bot'. Known roles: system, user, assistant, tool.",
-        ),
-        (turns("x"), "a turn's role is 'x'"),
-        (turns(says(content=[{"type": "text"}])), "the assistant turn's content is list, a str is needed"),
-        (turns(says(thinking=3)), "a turn's thinking is int, a str is needed"),
-        (turns({"role": "system", "content": "s"}, says()), "a system turn after the first turn"),
-        (turns(says(), tools="add"), "tools is str, a list is needed"),
+        (turns({"role": "owl", "content": "x"}), "a turn's role is 'owl'; known are system, user, assistant"),
+        (turns("x"), "a turn is str, an object is needed"),
+        (turns(says(content=[{"type": "image"}])), "the assistant turn's content is list, a text is needed"),
+        (turns(says(thinking=3)), "a turn's thinking is int, a text is needed"),
+        (turns(says(), tools=3), "tools is int, a list is needed"),
+        (turns(says(), tools="["), "tools is no JSON: '['"),
         (turns(says(), tools=[3]), "a tool is an object with a name, not '3'"),
         (turns(says(tool_calls={"a": 1})), "tool_calls is dict, a list is needed"),
         (turns(says(tool_calls=[{"function": "add"}])), "a tool call needs a name"),
         (
             turns(says(tool_calls=[{"name": "add", "arguments": "{"}])),
-            "a tool call's arguments are no JSON: '{'",
+            "a tool call's arguments is no JSON: '{'",
         ),
         (
             turns(says(tool_calls=[{"name": "add", "arguments": [1]}])),
-            "a tool call needs a name and an object",
+            "a tool call's arguments are list, an object is needed",
         ),
     ],
 )
@@ -132,7 +125,7 @@ def test_a_missing_file_and_bytes_that_are_no_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
         list(read_jsonl(tmp_path / "none.jsonl"))
     (tmp_path / "x.jsonl").write_bytes(b"\xff\xfe{}\n")
-    with pytest.raises(InputError, match="not readable as UTF-8"):
+    with pytest.raises(InputError, match="no valid UTF-8"):
         list(read_jsonl(tmp_path / "x.jsonl"))
 
 

@@ -1,0 +1,248 @@
+"""One source to a store of tokenised examples: read, check, transform, render, mask; on all cores."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from blake3 import blake3
+from filelock import FileLock
+
+from alloy.artifact import fingerprint_json
+from alloy.data.checks import check
+from alloy.data.config import CheckConfig, DataConfig, SourceConfig, contents
+from alloy.data.contamination import EvaluationText
+from alloy.data.shapes import Conversation, RowError
+from alloy.data.sources import Chunk, Row, chunks, place, rows_in
+from alloy.data.store import Portion, Store, write_store
+from alloy.data.transforms import draw, strip_reasoning, truncate_thinking
+from alloy.errors import InputError, StageError
+from alloy.template import Encoded, chat_template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A source that is no blend of others, and which share of its rows is read at all."""
+
+    source: SourceConfig
+    rate: float = 1.0
+
+
+def open_store(
+    leaf: Leaf, config: DataConfig, tokenizer: "PreTrainedTokenizerBase", seed: int, cache: Path | None = None
+) -> Store:
+    """The examples of a source: made now, or found in the cache under the same inputs.
+
+    Raises:
+        InputError: an unreadable source, or more bad rows than the config allows.
+    """
+    work = _Work(leaf, config, tokenizer, seed)
+    folder = (cache or cache_folder()) / work.fingerprint()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Other processes of the same run, and other runs, wait here and then find the store.
+    with FileLock(f"{folder}.lock"):
+        store = Store(folder) if (folder / "store.json").is_file() else _make(work, folder)
+    _refuse_many_bad(store, leaf.source, config.checks)
+    return store
+
+
+def cache_folder() -> Path:
+    """Where tokenised sources are kept: $ALLOY_CACHE, or ~/.cache/alloy."""
+    return Path(os.environ.get("ALLOY_CACHE") or Path.home() / ".cache" / "alloy") / "data"
+
+
+class _Work:
+    """What is done to each chunk of a source; a process gets it once, when it starts."""
+
+    def __init__(
+        self, leaf: Leaf, config: DataConfig, tokenizer: "PreTrainedTokenizerBase", seed: int
+    ) -> None:
+        self.leaf, self.config, self.tokenizer, self.seed = leaf, config, tokenizer, seed
+        self.template = chat_template(tokenizer)
+        self.evaluation: EvaluationText | None = None
+
+    def fingerprint(self) -> str:
+        source, tokenizer = self.leaf.source, self.tokenizer
+        checks = self.config.checks
+        return fingerprint_json(
+            [
+                source.model_dump(mode="json", exclude={"epochs", "share"}),
+                contents(source),
+                self.leaf.rate,
+                self.seed,
+                checks.model_dump(mode="json", include={"repeats", "decontaminate"}),
+                [contents(each) for each in checks.decontaminate.against] if checks.decontaminate else [],
+                self.config.model_dump(mode="json", include={"reasoning_off", "truncate"}),
+                tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else tokenizer.name_or_path,
+                [tokenizer.chat_template, tokenizer.special_tokens_map],
+                _code(),
+            ]
+        )
+
+    def prepare(self) -> None:
+        """What is read once, before the first chunk."""
+        if self.config.checks.decontaminate is not None:
+            self.evaluation = EvaluationText(self.config.checks.decontaminate, self.seed)
+
+    def portion(self, chunk: Chunk) -> Portion:
+        """The chunk's rows as examples, and those that were left out."""
+        source = self.leaf.source
+        tell = self.config.truncate is not None and self.config.truncate.tell
+        counts = dict.fromkeys(("rows", "rejected", "contaminated", "thinking_off", "truncated"), 0)
+        rejected: list[dict[str, Any]] = []
+        pieces: list[Any] = []
+        origin: list[tuple[int, int]] = []
+        for number, row in rows_in(chunk, source):
+            where = place(source, number)
+            if self.leaf.rate < 1 and draw(where, "take", self.seed) >= self.leaf.rate:
+                continue
+            counts["rows"] += 1
+            try:
+                if isinstance(row, RowError):
+                    raise row
+                check(Conversation(row.messages, row.tools), self.config.checks.repeats, self.template.ends)
+                shared = self.evaluation.shared(row.messages) if self.evaluation else None
+                if shared is not None:
+                    counts["contaminated"] += 1
+                    rejected.append(_entry(source, where, f"shares with an evaluation set: {shared!r}"))
+                    continue
+                made = self._transformed(row)
+                sequences = [
+                    sequence
+                    for each in made
+                    for sequence in self.template.sequences(
+                        each.messages,
+                        each.tools,
+                        None if each.thinking else False,
+                        each.budget if tell else None,
+                    )
+                ]
+            except (RowError, InputError) as error:
+                counts["rejected"] += 1
+                rejected.append(_entry(source, where, str(error)))
+                continue
+            counts["thinking_off"] += sum(not each.thinking for each in made)
+            counts["truncated"] += sum(each.budget is not None for each in made)
+            pieces += sequences
+            origin += [(number, _hash(row))] * len(sequences)
+        return Portion(_arrays(self.template.encode(pieces), origin), rejected, counts)
+
+    def _transformed(self, row: Row) -> list[Row]:
+        rows: Iterator[Row] = iter([row])
+        if self.config.reasoning_off is not None:
+            rows = strip_reasoning(rows, self.config.reasoning_off, self.seed)
+        if self.config.truncate is not None:
+            rows = truncate_thinking(
+                rows,
+                self.config.truncate,
+                self.seed,
+                encode=partial(self.tokenizer.encode, add_special_tokens=False),
+                decode=self.tokenizer.decode,
+            )
+        return list(rows)
+
+
+def _make(work: _Work, folder: Path) -> Store:
+    source = work.leaf.source
+    workers = work.config.workers or os.cpu_count() or 1
+    work.prepare()
+    found = chunks(source, work.seed)
+    first = [chunk for _, chunk in zip(range(2), found, strict=False)]
+
+    def fill(append: Any) -> None:
+        # A few rows are done before another process would have started.
+        if workers == 1 or len(first) < 2:
+            for chunk in chain(first, found):
+                append(work.portion(chunk))
+        else:
+            for portion in _in_processes(work, chain(first, found), workers):
+                append(portion)
+
+    return write_store(folder, fill)
+
+
+_work: _Work | None = None
+
+
+def _start(work: _Work) -> None:
+    global _work
+    _work = work
+    # Each process has a core of its own.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _portion(chunk: Chunk) -> Portion:
+    assert _work is not None
+    return _work.portion(chunk)
+
+
+def _in_processes(work: _Work, found: Iterator[Chunk], workers: int) -> Iterator[Portion]:
+    """Portions in the order of their chunks; only a few chunks are in memory at once."""
+    # Forked, a process has the tokenizer at once.
+    with ProcessPoolExecutor(workers, get_context("fork"), _start, (work,)) as pool:
+        waiting: deque[Future[Portion]] = deque()
+        try:
+            for chunk in found:
+                waiting.append(pool.submit(_portion, chunk))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise StageError(
+                f"{work.leaf.source.name}: a process that read it was killed, most likely for memory. Set "
+                "data.workers lower."
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _arrays(encoded: list[Encoded], origin: list[tuple[int, int]]) -> dict[str, Any]:
+    return {
+        "tokens": np.fromiter(chain.from_iterable(e.input_ids for e in encoded), np.uint32),
+        "mask": np.fromiter(chain.from_iterable(e.completion_mask for e in encoded), np.uint8),
+        "lengths": np.array([len(e) for e in encoded], dtype=np.int32),
+        "losses": np.array([sum(e.completion_mask) for e in encoded], dtype=np.int32),
+        "rows": np.array([number for number, _ in origin], dtype=np.int64),
+        "hashes": np.array([digest for _, digest in origin], dtype=np.uint64),
+    }
+
+
+def _hash(row: Row) -> int:
+    said = fingerprint_json([row.messages, row.tools, row.thinking])
+    return int(said[:16], 16)
+
+
+def _entry(source: SourceConfig, where: str, reason: str) -> dict[str, Any]:
+    return {"source": source.name, "where": where, "reason": reason}
+
+
+def _refuse_many_bad(store: Store, source: SourceConfig, checks: CheckConfig) -> None:
+    rows, rejected = store.counts.get("rows", 0), store.counts.get("rejected", 0)
+    if rejected <= checks.max_rejected_share * rows:
+        return
+    bad = [entry for entry in store.rejected() if not entry["reason"].startswith("shares with")]
+    shown = "".join(f"\n  {entry['where']}: {entry['reason']}" for entry in bad[:5])
+    raise InputError(
+        f"{source.name}: {rejected} of {rows} rows are bad, data.checks.max_rejected_share allows "
+        f"{checks.max_rejected_share:.1%}.{shown}\nAll of them are in {store.folder / 'rejected.jsonl'}. Correct or "
+        "remove them, or allow more."
+    )
+
+
+def _code() -> str:
+    """The code that makes examples: what it made before is not found when it has changed."""
+    here = Path(__file__).parent
+    files = [*sorted(here.glob("*.py")), here.parent / "template.py", here.parent / "chat.py"]
+    return fingerprint_json([blake3(path.read_bytes()).hexdigest() for path in files])
