@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
@@ -41,13 +42,14 @@ def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     prepared.write_rejected(run.folder / "rejected.jsonl")
     precision = "bfloat16" if _pure_bfloat16(config) else "float32"
     model = load_model(parent.path, precision, attn_implementation=within_documents())
-    trainer = SFTTrainer(
+    padded = must_be_padded(config, model, parent.path)
+    trainer = (LengthGroupedTrainer if padded else SFTTrainer)(
         model=model,
         args=to_trl(config, run),
         train_dataset=prepared.dataset,
         processing_class=tokenizer,
         peft_config=lora_to_peft(config.lora),
-        data_collator=collator(config, model, tokenizer, parent.path),
+        data_collator=PaddedCollator(tokenizer.pad_token_id) if padded else FlatCollator(),
         callbacks=[RunCallback(run)],
     )
     equip(trainer, config.optim)
@@ -58,22 +60,32 @@ def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     return run.finish("policy", metrics, tokens=round(seen), device=device_name())
 
 
-def collator(config: SftConfig, model: Any, tokenizer: Any, parent: Path) -> FlatCollator | PaddedCollator:
-    """Sequences laid end to end where the model keeps documents apart, padded where it cannot.
+class LengthGroupedTrainer(SFTTrainer):
+    """Rows of like length share a batch, so that they need little padding."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+        # Without the transform, which would read every sequence for its length.
+        lengths = list((train_dataset or self.train_dataset).with_format(None)["tokens"])
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGroupedSampler(batch, lengths=lengths)
+
+
+def must_be_padded(config: SftConfig, model: Any, parent: Path) -> bool:
+    """Whether sequences cannot be laid end to end, because the model does not keep documents apart.
 
     Raises:
         InputError: packing is asked for, and the model would leak from one document into the next.
     """
-    flat = FlatCollator()
-    if keeps_documents_apart(model, flat):
-        return flat
+    if keeps_documents_apart(model, FlatCollator()):
+        return False
     if config.data.packing == "best-fit":
         raise InputError(
             f"{parent}: documents of one sequence would see each other (the model carries a state over their "
             "border, and no kernel is installed that stops it there). Set data.packing=none, which batches "
             "examples of like length, or data.packing=concatenate to let them."
         )
-    return PaddedCollator(tokenizer.pad_token_id)
+    model.set_attn_implementation("sdpa")
+    return True
 
 
 def to_trl(config: SftConfig, run: Run) -> TrlConfig:

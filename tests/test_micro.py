@@ -160,7 +160,7 @@ def test_a_bad_row_is_named_with_file_and_line(micro_runs: Path, tmp_path: Path)
         str(config), f"parent={micro_runs / 'base'}", f"output={tmp_path / 'out'}", module="sft", check=False
     )
     assert done.returncode == 2
-    assert f"{data}:2" in done.stderr
+    assert f"{data}:2: has prompt, and needs" in done.stderr
     assert not (tmp_path / "out" / "artifact.json").exists()
 
 

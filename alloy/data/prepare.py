@@ -104,7 +104,8 @@ def prepare(
         "fill": tokens / (len(bins) * max_sequence_tokens),
     }
     order = np.random.default_rng([seed, len(bins)]).permutation(len(bins))
-    dataset = Dataset.from_dict({"sequence": order}).with_transform(
+    sizes = np.add.reduceat(examples.lengths[chosen][bins.items], bins.starts[:-1])
+    dataset = Dataset.from_dict({"sequence": order, "tokens": sizes[order]}).with_transform(
         Sequences(examples, chosen, bins, isolated=config.packing != "concatenate")
     )
     return Prepared(dataset, counts, rejected)

@@ -65,8 +65,6 @@ class Sequences:
 
     def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {"input_ids": [], "labels": [], "seq_lengths": []}
-        if "sequence" not in batch:
-            return batch
         for number in batch["sequence"]:
             tokens, masks = zip(*(self.examples.read(i) for i in self.chosen[self.bins[number]]), strict=True)
             ids = np.concatenate(tokens).astype(np.int64)
