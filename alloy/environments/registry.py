@@ -17,6 +17,7 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "instructions": ("instructions", "InstructionsEnvironment"),
     "chat": ("chat", "ChatEnvironment"),
     "recall": ("recall", "RecallEnvironment"),
+    "long_context": ("long_context", "LongContextEnvironment"),
     "repeat": ("repeat", "RepeatEnvironment"),
     "workplace": ("workplace", "WorkplaceEnvironment"),
     "reasoning_gym": ("reasoning_gym_tasks", "ReasoningGymEnvironment"),
