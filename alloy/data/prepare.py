@@ -1,7 +1,7 @@
 """A data config to the sequences that SFT trains on: sources, rows, examples, blend, sequences."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Indices = NDArray[np.int64]
-_LAYOUTS = {"best-fit": best_fit, "concatenate": next_fit, "none": one_each}
+Layout = Callable[[Indices, int], Bins]
+_LAYOUTS: dict[str, Layout] = {"best-fit": best_fit, "concatenate": next_fit, "none": one_each}
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def prepare(
     chosen = _choose(config.sources, per_leaf, examples.lengths, str(seed))
     if not len(chosen):
         raise InputError("data: no example is left to train on. Add sources or rows.")
-    bins = _lay_out(examples.lengths[chosen], config, max_sequence_tokens)
+    bins = lay_out(examples.lengths[chosen], _LAYOUTS[config.packing], max_sequence_tokens)
     tokens = int(examples.lengths[chosen].sum())
     counts |= {
         "examples": len(chosen),
@@ -143,11 +144,11 @@ def _choose(
     return blend(parts, lengths, seed)
 
 
-def _lay_out(lengths: Indices, config: DataConfig, capacity: int) -> Bins:
+def lay_out(lengths: Indices, layout: Layout, capacity: int) -> Bins:
     """Sequences of the chosen examples; those that are too long come last, alone."""
     fitting = np.flatnonzero(lengths <= capacity)
     long = np.flatnonzero(lengths > capacity)
-    bins = _LAYOUTS[config.packing](lengths[fitting], capacity)
+    bins = layout(lengths[fitting], capacity)
     ends = len(fitting) + np.arange(1, len(long) + 1)
     return Bins(np.concatenate([fitting[bins.items], long]), np.concatenate([bins.starts, ends]))
 
