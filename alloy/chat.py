@@ -29,7 +29,7 @@ TEMPLATE = """\
 {%- set ns = namespace(thinking=enable_thinking if enable_thinking is defined else true, last=-1, word='') -%}
 {%- for message in messages -%}
   {%- if message.role == 'user' -%}{%- set ns.last = loop.index0 -%}{%- endif -%}
-  {%- if message.role in ('system', 'user') and enable_thinking is not defined -%}
+  {%- if message.role in ('system', 'user') and enable_thinking is not defined and 'think' in message.content -%}
     {%- for word in message.content.split() -%}
       {%- if word == '/think' -%}{%- set ns.thinking = true -%}{%- endif -%}
       {%- if word == '/no_think' -%}{%- set ns.thinking = false -%}{%- endif -%}
@@ -37,6 +37,7 @@ TEMPLATE = """\
   {%- endif -%}
 {%- endfor -%}
 {%- macro plain(text) -%}
+  {%- if '/think' not in text and '/no_think' not in text -%}{{- text -}}{%- else -%}
   {%- set lines = namespace(out=[]) -%}
   {%- for line in text.split('\\n') -%}
     {%- set kept = namespace(out=[]) -%}
@@ -53,6 +54,7 @@ TEMPLATE = """\
     {%- set lines.out = lines.out + [kept.out | join(' ')] -%}
   {%- endfor -%}
   {{- lines.out | join('\\n') -}}
+  {%- endif -%}
 {%- endmacro -%}
 {%- macro written(message) -%}
   {{- message.content or '' -}}
