@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 export PYTHONPATH := $(CURDIR)
 export HF_HUB_OFFLINE ?= $(if $(filter %/cpu.txt,$(LOCK)),1,0)
 
-.PHONY: help setup demo test check sft grpo dpo rlhf merge evaluate report status clean
+.PHONY: help setup demo test check bench sft grpo dpo rlhf merge evaluate report status clean
 
 help: ## This menu
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,10 @@ check: setup ## Lint, formatting, types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+bench: setup ## Measure beside the peers: about half an hour
+	for name in $(basename $(notdir $(wildcard bench/[a-z]*_*.py bench/packing.py bench/preparation.py))); do \
+	  $(PY) -m bench.$$name || exit 1; done
 
 sft grpo dpo rlhf merge: setup ## One kind of stage of a recipe: make sft RECIPE=smollm2
 	$(RUN) --package $@

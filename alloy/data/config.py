@@ -5,9 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from alloy.artifact import fingerprint_files, fingerprint_json
+from alloy.artifact import fingerprint_json
 from alloy.config import Config, read_yaml
-from alloy.environments.registry import fingerprint_environment
 from alloy.errors import InputError
 
 ShapeName = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion"]
@@ -48,6 +47,9 @@ class SourceConfig(Config):
     times. With `share`, the most often that they may be repeated."""
     share: float | None = Field(None, gt=0, le=1)
     """Of the blend's tokens; a source without one is taken for its `epochs`."""
+    weight: float | None = Field(None, gt=0)
+    """Instead of `share`: its part of the blend's tokens relative to the other weights; all sources have one
+    or none has."""
     thinking: bool = True
     """Whether the rows' thinking is kept; off, they teach reasoning-off."""
 
@@ -143,6 +145,25 @@ class DataConfig(Config):
     workers: int | None = Field(None, gt=0)
     """Processes that read, check and tokenise; one a core when not given. No result depends on it."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_are_shares(cls, values: Any) -> Any:
+        """Weights, where all sources have them, become the shares that they mean."""
+        sources = values.get("sources") if isinstance(values, dict) else None
+        if not isinstance(sources, list):
+            return values
+        told = [source if isinstance(source, dict) else source.model_dump() for source in sources if source]
+        weights = [source.get("weight") for source in told]
+        if all(weight is None for weight in weights):
+            return values
+        if not all(isinstance(weight, int | float) and weight > 0 for weight in weights) or any(
+            source.get("share") is not None for source in told
+        ):
+            raise ValueError("give a positive weight to all sources and no share, or no weight at all")
+        total = sum(float(source["weight"]) for source in told)
+        shared = [{**source, "weight": None, "share": source["weight"] / total} for source in told]
+        return {**values, "sources": shared}
+
     @model_validator(mode="after")
     def _shares(self) -> "DataConfig":
         shares = [source.share for source in self.sources if source.share is not None]
@@ -156,23 +177,12 @@ class DataConfig(Config):
 
     def fingerprint(self) -> str:
         """Of the files' contents and of the code that makes rows."""
+        from alloy.data.identity import contents
+
         sources = [*self.sources]
         if self.checks.decontaminate is not None:
             sources += self.checks.decontaminate.against
         return fingerprint_json([contents(source) for source in sources])
-
-
-def contents(source: SourceConfig) -> str:
-    """The identity of what a source holds; a dataset of the Hub is what its name and revision say."""
-    if source.environment is not None:
-        return fingerprint_environment(source.environment)
-    if source.blend is not None:
-        return fingerprint_json([contents(each) for each in blended_sources(source.blend)])
-    local = source.path or (Path(source.hub) if source.hub and Path(source.hub).is_dir() else None)
-    if local is None:
-        return f"{source.hub}@{source.revision}"
-    files = [local] if local.is_file() else sorted(path for path in local.rglob("*") if path.is_file())
-    return fingerprint_files(files)
 
 
 def blended_sources(path: Path) -> list[SourceConfig]:

@@ -18,8 +18,9 @@ from filelock import FileLock
 
 from alloy.artifact import fingerprint_json
 from alloy.data.checks import check
-from alloy.data.config import CheckConfig, DataConfig, SourceConfig, contents
+from alloy.data.config import CheckConfig, DataConfig, SourceConfig
 from alloy.data.contamination import EvaluationText
+from alloy.data.identity import cache_folder, contents
 from alloy.data.shapes import Conversation, RowError
 from alloy.data.sources import Chunk, Row, chunks, place, rows_in
 from alloy.data.store import Portion, Store, write_store
@@ -48,18 +49,13 @@ def open_store(
         InputError: an unreadable source, or more bad rows than the config allows.
     """
     work = _Work(leaf, config, tokenizer, seed)
-    folder = (cache or cache_folder()) / work.fingerprint()
+    folder = (cache or cache_folder() / "data") / work.fingerprint()
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Other processes of the same run, and other runs, wait here and then find the store.
     with FileLock(f"{folder}.lock"):
         store = Store(folder) if (folder / "store.json").is_file() else _make(work, folder)
     _refuse_many_bad(store, leaf.source, config.checks)
     return store
-
-
-def cache_folder() -> Path:
-    """Where tokenised sources are kept: $ALLOY_CACHE, or ~/.cache/alloy."""
-    return Path(os.environ.get("ALLOY_CACHE") or Path.home() / ".cache" / "alloy") / "data"
 
 
 class _Work:

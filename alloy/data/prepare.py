@@ -57,7 +57,7 @@ def prepare(
     """Read, check, transform, render, mask, blend and pack; the same sequences for the same seed.
 
     Args:
-        cache: where tokenised sources are kept by fingerprint; `cache_folder()` when None.
+        cache: where tokenised sources are kept by fingerprint; `cache_folder()/data` when None.
     Raises:
         InputError: too many bad rows, an example longer than a sequence under `too_long: stop`, or
             nothing left to train on.

@@ -86,3 +86,23 @@ def test_shares_are_met_to_within_an_example(sizes: list[tuple[int, float]], see
 def test_shares_that_cannot_be(shares: list[float | None], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         DataConfig(sources=[SourceConfig(environment="math", rows=1, share=share) for share in shares])
+
+
+def test_weights_are_shares_of_their_sum() -> None:
+    config = DataConfig.model_validate(
+        {
+            "sources": [
+                {"environment": "math", "rows": 1, "weight": 3},
+                {"environment": "chat", "rows": 1, "weight": 1},
+            ]
+        }
+    )
+    assert [(source.share, source.weight) for source in config.sources] == [(0.75, None), (0.25, None)]
+    assert DataConfig.model_validate(config.model_dump()) == config
+
+
+@pytest.mark.parametrize("second", [{}, {"share": 0.5}, {"weight": 0}, {"weight": "x"}])
+def test_weights_for_some_only(second: dict[str, Any]) -> None:
+    sources = [{"environment": "math", "rows": 1, "weight": 3}, {"environment": "chat", "rows": 1, **second}]
+    with pytest.raises(ValueError, match="give a positive weight to all sources and no share"):
+        DataConfig.model_validate({"sources": sources})

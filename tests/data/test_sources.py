@@ -154,6 +154,23 @@ def test_the_fingerprint_of_data_is_that_of_its_content(tmp_path: Path) -> None:
     assert config.fingerprint() != first
 
 
+def test_a_large_file_is_hashed_once_for_its_time_of_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alloy.data import identity
+
+    monkeypatch.setattr(identity, "LARGE", 10)
+    monkeypatch.setenv("ALLOY_CACHE", str(tmp_path / "cache"))
+    path = write(tmp_path, GOOD)
+    source = SourceConfig(path=path)
+    first = identity.contents(source)
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "fingerprint_file", lambda _: pytest.fail("hashed again"))
+        assert identity.contents(source) == first
+    write(tmp_path, GOOD, GOOD)
+    assert identity.contents(source) != first
+
+
 # Transforms.
 
 
