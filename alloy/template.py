@@ -172,9 +172,9 @@ class ChatTemplate:
         """A conversation as training sequences: all that was written, each turn in exactly one of them.
 
         Args:
-            budget: thinking tokens that the prompt allows, where the template takes such a number.
             thinking: on or off for every turn. When None, `/think` and `/no_think` say it; where they
                 do not, it is on for the user turns whose answer has thinking.
+            budget: thinking tokens that the prompt allows, handed to a template that takes the number.
         Raises:
             InputError: no assistant turn, or spans that cannot be proven.
         """
