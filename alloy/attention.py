@@ -12,6 +12,8 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.utils import is_flash_attn_2_available
 
+from alloy.data.collate import FlatCollator, PackedCollator
+
 NAME = "documents"
 
 
@@ -74,27 +76,60 @@ AttentionInterface.register(NAME, attend_within_documents)
 AttentionMaskInterface.register(NAME, _no_mask)
 
 
-def within_documents() -> str:
-    """The attention that keeps documents apart on this machine, by transformers' name for it."""
-    on_gpu = torch.cuda.is_available() and is_flash_attn_2_available()
-    return "flash_attention_2" if on_gpu else NAME
+def keep_documents_apart(model: Any, pad_token_id: int, bfloat16: bool = False) -> Any:
+    """Set a model up for sequences of several documents, and give the collator that suits it; None if none does.
 
-
-def keeps_documents_apart(model: Any, collate: Any) -> bool:
-    """Whether a document's logits are the same to the bit whatever stands before it in the sequence.
-
-    Tried, not looked up: state-space layers carry their state over a border unless their kernels are
-    told where it is, and whether they are depends on what is installed.
+    Tried, not looked up: whether a document's logits are the same whatever stands before it depends on
+    the model (state-space layers carry their state over a border) and on the kernels that are installed.
+    First documents end to end; for attention that `documents` does not implement, the model's own with
+    restarting positions, from which transformers builds the mask.
     """
+    for name, collate in (
+        (NAME, FlatCollator()),
+        ("sdpa", PackedCollator(pad_token_id)),
+        ("eager", PackedCollator(pad_token_id)),
+    ):
+        if _works(model, name, collate):
+            if name == NAME and bfloat16 and torch.cuda.is_available() and is_flash_attn_2_available():
+                # The same documents for its variable-length kernels, which take no other numbers.
+                model.set_attn_implementation("flash_attention_2")
+            return collate
+    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
+    return None
+
+
+def _works(model: Any, name: str, collate: Any) -> bool:
     first, other, document = (list(range(start, start + 9)) for start in (10, 30, 50))
-    found = []
+    training = model.training
+    try:
+        model.eval().set_attn_implementation(name)
+        behind = [_logits(model, collate, [before, document])[9:] for before in (first, other)]
+        if not _close(*behind):
+            return False
+        # What stands alone must be what the model makes of it by its own means.
+        alone = _logits(model, collate, [document])
+        model.set_attn_implementation("eager")
+        own = _logits(model, PackedCollator(0), [document])
+        model.set_attn_implementation(name)
+        return _close(alone, own)
+    except Exception:  # a kind of attention that is not implemented, arguments that a model does not take
+        return False
+    finally:
+        model.train(training)
+
+
+def _logits(model: Any, collate: Any, documents: list[list[int]]) -> Tensor:
+    ids = [token for document in documents for token in document]
+    batch = collate([{"input_ids": ids, "labels": ids, "seq_lengths": [len(d) for d in documents]}])
+    given = {
+        name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in batch.items()
+    }
     with torch.no_grad():
-        for before in (first, other):
-            row = {"input_ids": before + document, "labels": before + document, "seq_lengths": [9, 9]}
-            batch = {name: _to(value, model.device) for name, value in collate([row]).items()}
-            found.append(model(**batch, use_cache=False).logits[0, 9:])
-    return torch.equal(*found)
+        logits: Tensor = model(**given, use_cache=False).logits[0]
+    return logits
 
 
-def _to(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, Tensor) else value
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Equal but for rounding, which differs where experts get batches of other sizes."""
+    scale = float(one.abs().max()) or 1.0
+    return bool((one - other).abs().max() < (1e-4 if one.dtype == torch.float32 else 2e-2) * scale)

@@ -1,20 +1,21 @@
 """Any chat template: what it makes of a conversation, and which tokens of it the assistant wrote.
 
-A template with `{% generation %}` says itself what the assistant writes, and is used as it is. For any
-other the written spans are found by rendering: before a span must stand exactly the prompt that the
-model gets at inference, and in it what the turn says. Where the template rewrites history (drops
-earlier thinking, moves the tools), a conversation becomes one training sequence a user turn. What
-cannot be proven is an error, never a guess.
+What an assistant turn wrote is what the rendering has behind the prompt that the model gets at
+inference, up to the end of the turn. A template with `{% generation %}` says it itself. Either way it is
+proven before it is trusted: a conversation of the same structure, in which every part is a word of its
+own, must show each part where it belongs. Where a template rewrites what came before (drops earlier
+thinking, moves the tools), a conversation becomes several training sequences. What cannot be proven is
+an error, never a guess.
 
 Prompt, writing and tool responses are tokenised apart, as they are at inference, where the prompt is
 tokenised once and what comes after it is appended.
 """
 
-import json
+import operator
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any
 
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -96,15 +97,7 @@ def tool_turn_ids(tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str], 
     ever tokenised twice.
     """
     template = chat_template(tokenizer)
-    calls = [{"name": "f", "arguments": {}} for _ in answers]
-    said: list[Message] = [
-        {"role": "user", "content": "x"},
-        {"role": "assistant", "content": "x", "thinking": "x", "tool_calls": calls},
-        *({"role": "tool", "content": answer} for answer in answers),
-        {"role": "assistant", "content": "x", "thinking": "x"},
-    ]
-    pieces = template.sequences(said, (), thinking)[-1]
-    return template.encode([[pieces[-2]]])[0].input_ids
+    return template.encode([[Piece(template.after_tools(answers, thinking), False)]])[0].input_ids
 
 
 def chat_template(tokenizer: "PreTrainedTokenizerBase") -> "ChatTemplate":
@@ -136,23 +129,23 @@ class ChatTemplate:
         thought_key: the key of a turn that it reads thinking from. Without one thinking is put where
             models of such templates write it: into the content, in tags.
         switched: it has an argument that switches thinking on and off.
-        budget_argument: the name of its argument for a thinking budget, where it has one.
         reads_control: it looks for `/no_think` in the turns instead.
+        budget_argument: the name of its argument for a thinking budget, where it has one.
         splits: pieces may be tokenised apart (a tokenizer that puts a space before a text may not).
+        ends: the tokenizer's special tokens, as text.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", source: str) -> None:
         self.tokenizer, self.source = tokenizer, source
         self.marked = bool(_MARKS.search(source))
-        self.thought_key = next(
-            (key for key in ("reasoning_content", "thinking") if f".{key}" in source), None
-        )
         self.switched = "enable_thinking" in source
         self.reads_control = not self.switched and "/no_think" in source
         self.budget_argument = next((name for name in _BUDGETS if name in source), None)
-        self.splits = _ids(tokenizer, ["a"]) != _ids(tokenizer, [" a"])
+        self.splits = _splits(tokenizer)
         special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self.ends = tuple({*special, *filter(None, [tokenizer.eos_token])})
+        self.ends = tuple(sorted({*special, *filter(None, [tokenizer.eos_token])}))
+        self.thought_key = self._thought_key()
+        self._proofs: dict[Any, bool | str] = {}
 
     def prompt(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), thinking: bool | None = None
@@ -161,6 +154,26 @@ class ChatTemplate:
         plain, control = split_control(messages)
         given = _Given(tools, control if thinking is None else thinking)
         return self._render(plain, given, prompt=True)[0]
+
+    def after_tools(self, answers: Sequence[str], thinking: bool) -> str:
+        """The text between an assistant's end of turn and its next writing, after its tools answered."""
+        name = _word("call")
+        calls = [{"name": name, "arguments": {}} for _ in answers]
+        step: Message = {"role": "assistant", "content": "x", "tool_calls": calls}
+        if thinking:
+            step["thinking"] = "x"
+        said: list[Message] = [{"role": "user", "content": "x"}, step]
+        given = _Given((), thinking)
+        first = self._render(said, given)[0].rstrip()
+        said += [{"role": "tool", "content": answer} for answer in answers]
+        after = self._render(said, given, prompt=True)[0]
+        if after.startswith(first):
+            return after[len(first) :]
+        # The step looks different once its tools have answered: what is appended stands behind its end.
+        end = next((end for end in self.ends if first.endswith(end)), None)
+        if end is None or name not in after:
+            raise InputError(f"{self._name()} shows no end of a turn that calls tools. Use another template.")
+        return after[after.index(end, after.rindex(name)) + len(end) :]
 
     def sequences(
         self,
@@ -174,22 +187,29 @@ class ChatTemplate:
         Args:
             thinking: on or off for every turn. When None, `/think` and `/no_think` say it; where they
                 do not, it is on for the user turns whose answer has thinking.
-            budget: thinking tokens that the prompt allows, handed to a template that takes the number.
+            budget: thinking tokens that the last user turn allows, handed to a template that takes it.
         Raises:
             InputError: no assistant turn, or spans that cannot be proven.
         """
         found: list[tuple[str, list[Span]]] = []
-        for begin, end in _answered(messages):
+        turns = list(_answered(messages))
+        for begin, end in turns:
             plain, control = split_control(messages[:end])
             on = thinking if thinking is not None else control
             if thinking is None and not _controlled(messages[:end]):
                 # Thinking that was cut to nothing is thinking still.
                 on = any(message.get("thinking") is not None for message in messages[begin:end])
-            text, spans = self._turn(plain, begin, _Given(tools, on, budget))
-            if found and text.startswith(found[-1][0]):
-                # History was not rewritten: one sequence holds both turns.
-                spans = found.pop()[1] + spans
-            found.append((text, spans))
+            given = _Given(tools, on, budget if (begin, end) == turns[-1] else None)
+            for index in range(begin, end):
+                if plain[index]["role"] != "assistant":
+                    continue
+                by_marks = self._proven(plain[: index + 1], given)
+                text, spans = self._written(plain[: index + 1], given, by_marks)
+                self._check_said(plain[index], index, given, text, spans)
+                if found and text.startswith(found[-1][0]):
+                    # What came before was not rewritten: one sequence holds both turns.
+                    spans = found.pop()[1] + spans
+                found.append((text, spans))
         if not found:
             raise InputError("a conversation without an assistant turn has nothing to learn. Remove the row.")
         return [_pieces(text, spans) for text, spans in found]
@@ -231,113 +251,157 @@ class ChatTemplate:
             mask.append(int(written))
         return Encoded(list(whole["input_ids"]), mask)
 
-    def _turn(self, messages: list[Message], begin: int, given: _Given) -> tuple[str, list[Span]]:
-        """The text up to the end of the last answer, and the spans written from turn `begin` on."""
+    def _written(self, messages: list[Message], given: _Given, by_marks: bool) -> tuple[str, list[Span]]:
+        """The text up to the end of the last turn, and the spans of it that this turn wrote."""
+        number = len(messages)
         text, marks = self._render(messages, given)
-        self._check_shown(messages, given.tools, text)
-        answers = [i for i in range(begin, len(messages)) if messages[i]["role"] == "assistant"]
-        if self.marked:
-            spans = self._of_turn(messages, answers[0], given, text, marks)
-        else:
-            spans = [self._proven(messages, index, given, text) for index in answers]
-        return text[: spans[-1][1]], spans
-
-    def _check_shown(self, messages: list[Message], tools: Sequence[dict[str, Any]], text: str) -> None:
-        """Many templates know no tools, and leave out without a word what they do not know."""
-        shown = [("the tool ", str(tool["name"])) for tool in tools]
-        shown += [
-            ("a tool's answer ", message["content"]) for message in messages if message["role"] == "tool"
-        ]
-        for kind, part in shown:
-            if part.strip() not in text and json.dumps(part.strip(), ensure_ascii=False)[1:-1] not in text:
+        prompt = self._render(messages[:-1], given, prompt=True)[0]
+        if not text.startswith(prompt):
+            raise InputError(
+                f"{self._name()}: the rendered conversation does not begin with the prompt of turn {number}, so that "
+                "what the model writes there cannot be told. Mark it in the template with {% generation %}, behind "
+                "the generation prompt."
+            )
+        start = len(prompt)
+        spans = [(start, len(text))]
+        if by_marks:
+            spans = [(max(start, first), last) for first, last in marks if last > max(start, first)]
+            if not spans:
                 raise InputError(
-                    f"{self._name()} does not show {kind}{part[:40]!r} to the model. Use a template with a place for "
-                    "tools, or leave rows with tools out."
+                    f"{self._name()} marks no token of turn {number} as written. Mend the template."
+                )
+        first, last = spans[-1]
+        end = last - len(text[first:last]) + len(text[first:last].rstrip())
+        if not text[first:end].endswith(self.ends):
+            # A mark may stop before the end of the turn, which is written all the same.
+            end = next((last + len(each) for each in self.ends if text.startswith(each, last)), 0)
+        if not end:
+            raise InputError(
+                f"{self._name()} ends turn {number} in {text[first:].rstrip()[-20:]!r} and no special token: the model "
+                "would never learn to stop. Let the template end an assistant turn in the tokenizer's eos_token."
+            )
+        return text[:end], [*spans[:-1], (first, end)]
+
+    def _proven(self, messages: list[Message], given: _Given) -> bool:
+        """Whether the template's marks tell what the last turn wrote; else the rendering does.
+
+        Proven once for each structure of a conversation, on one whose parts are words of their own.
+
+        Raises:
+            InputError: neither can be proven.
+        """
+        structure = _structure(messages, given)
+        if structure not in self._proofs:
+            self._proofs[structure] = self._try(structure)
+        proof = self._proofs[structure]
+        if isinstance(proof, str):
+            raise InputError(proof)
+        return proof
+
+    def _try(self, structure: "_Structure") -> bool | str:
+        messages, given = structure.example()
+        told = ""
+        for by_marks in [True, False] if self.marked else [False]:
+            try:
+                text, spans = self._written(messages, given, by_marks)
+                told = self._misplaced(messages, given, text, spans)
+            except InputError as error:
+                told = str(error)
+            if not told:
+                return by_marks
+        return told
+
+    def _misplaced(self, messages: list[Message], given: _Given, text: str, spans: list[Span]) -> str:
+        """What of an example stands in the wrong place or nowhere, as an error; "" when all is right."""
+        number = len(messages)
+        written = "\0".join(text[start:end] for start, end in spans)
+        rest = "\0".join(piece.text for piece in _pieces(text, spans) if not piece.written)
+        for index, message in enumerate(messages[:-1], 1):
+            said = message["content"]
+            if said and said in written:
+                return f"{self._name()} marks turn {index} as written by the assistant in turn {number}. Mend it."
+            if said not in rest and message["role"] != "assistant":
+                return (
+                    f"{self._name()} does not show turn {index} (the {message['role']}'s) to the model. Use a template "
+                    "with a place for it, or leave such rows out."
+                )
+        if any(tool["name"] not in rest for tool in given.tools):
+            return (
+                f"{self._name()} does not show the tools to the model. Use a template with a place for tools, or leave "
+                "rows with tools out."
+            )
+        place = 0
+        for what, part in _parts(messages[-1], given.on):
+            if part not in written:
+                return (
+                    f"{self._name()} leaves out or changes the {what} in turn {number}, so that what the model writes "
+                    "there cannot be told. Use a template with a place for it, or leave such rows out."
+                )
+            if what.startswith(("call", "argument")):
+                place = written.find(part, place)
+                if place < 0:
+                    return f"{self._name()} mixes up the calls of turn {number}. Use another template."
+        if "{'" in written:
+            return (
+                f"{self._name()} writes the arguments of a call as Python, not as JSON: use `tojson` in it."
+            )
+        return ""
+
+    def _check_said(self, message: Message, index: int, given: _Given, text: str, spans: list[Span]) -> None:
+        """The structure was proven; a template may still treat some texts in a way of its own."""
+        written = "\0".join(text[start:end] for start, end in spans)
+        for what in ("content", "thinking"):
+            said = (message.get(what) or "").strip() if what == "content" or given.on else ""
+            if said not in written:
+                raise InputError(
+                    f"{self._name()} leaves out or changes the {what} in turn {index + 1}: {said[:60]!r}. Correct the "
+                    "row, or use another template."
                 )
 
-    def _of_turn(
-        self,
-        messages: list[Message],
-        first: int,
-        given: _Given,
-        text: str,
-        marks: list[Span],
-    ) -> list[Span]:
-        """The template's own marks from the answer `first` on; it may mark earlier answers, too."""
-        start = 0
-        if any(message["role"] == "assistant" for message in messages[:first]):
-            history = self._render(messages[:first], given)[0]
-            start = len(history)
-            if not text.startswith(history):
-                raise InputError(
-                    f"{self._name()} renders the turns before answer {first + 1} in two ways, so that where the "
-                    "answer begins cannot be told. Mend the template, or give each user turn a row of its own."
-                )
-        spans = [mark for mark in marks if start <= mark[0] < mark[1]]
-        if not spans:
-            raise InputError(
-                f"{self._name()} marks no assistant token of the answer (its {{% generation %}} is empty there). "
-                "Mend the template."
-            )
-        return spans
-
-    def _proven(self, messages: list[Message], index: int, given: _Given, text: str) -> Span:
-        """Where assistant turn `index` stands in `text`: behind its prompt, up to its end of turn."""
-        message = messages[index]
-        prompt = self._render(messages[:index], given, prompt=True)[0]
-        upto = self._render(messages[: index + 1], given)[0]
-        if not (upto.startswith(prompt) and text.startswith(upto)):
-            raise InputError(
-                f"{self._name()}: the rendered conversation does not begin with the prompt of turn {index + 1}, so "
-                "that what the model writes there cannot be told. Mark it in the template with {% generation %}."
-            )
-        written = upto[len(prompt) :].rstrip()
-        said = {
-            "content": message.get("content") or "",
-            "thinking": (given.on and message.get("thinking")) or "",
-        }
-        names = [call["name"] for call in message.get("tool_calls") or []]
-        for what, part in [*said.items(), *((f"call of {name}", name) for name in names)]:
-            if part.strip() and written.count(part.strip()) < max(1, names.count(part)):
-                raise InputError(
-                    f"{self._name()} leaves out or changes the {what} in turn {index + 1}, so that what the model "
-                    "writes there cannot be told. Mark it in the template with {% generation %}."
-                )
-        if not written.endswith(self.ends):
-            raise InputError(
-                f"{self._name()} ends turn {index + 1} in {written[-20:]!r} and no special token: the model would "
-                "never learn to stop. Let the template end an assistant turn in the tokenizer's eos_token."
-            )
-        return len(prompt), len(prompt) + len(written)
+    def _thought_key(self) -> str | None:
+        """Found by trying: which key's thinking does the template show?"""
+        for key in ("reasoning_content", "thinking", "reasoning"):
+            turns = [
+                {"role": "user", "content": "x"},
+                {"role": "assistant", "content": "x", key: _word("thought")},
+            ]
+            try:
+                text = self._rendered(turns, _Given((), True))[0]
+            except Exception:  # what it thinks of such a turn is no matter here
+                continue
+            if _word("thought") in text:
+                return key
+        return None
 
     def _render(
         self, messages: Sequence[Message], given: _Given, prompt: bool = False
     ) -> tuple[str, list[Span]]:
         try:
-            texts, marks = render_jinja_template(
-                conversations=[self._shaped(messages, given.on)],
-                tools=to_template_tools(given.tools),
-                chat_template=self.source,
-                return_assistant_tokens_mask=self.marked and not prompt,
-                add_generation_prompt=prompt,
-                **{
-                    **self.tokenizer.special_tokens_map,
-                    "enable_thinking": given.on,
-                    **self._budget(given.budget),
-                },
-            )
+            return self._rendered(self._shaped(messages, given.on), given, prompt)
+        except InputError:
+            raise
         except Exception as error:  # a template may raise anything, its own refusals among it
             raise InputError(f"{self._name()} refuses the conversation: {error}") from None
-        return texts[0], marks[0] if marks else []
 
-    def _budget(self, budget: int | None) -> dict[str, int]:
-        if budget is None:
-            return {}
-        if self.budget_argument is None:
-            raise InputError(
-                f"{self._name()} takes no thinking budget ({' or '.join(_BUDGETS)}). Set data.truncate.tell=false."
-            )
-        return {self.budget_argument: budget}
+    def _rendered(
+        self, shaped: list[dict[str, Any]], given: _Given, prompt: bool = False
+    ) -> tuple[str, list[Span]]:
+        budget = {}
+        if given.budget is not None:
+            if self.budget_argument is None:
+                raise InputError(
+                    f"{self._name()} takes no thinking budget ({' or '.join(_BUDGETS)}). Set data.truncate.tell=false."
+                )
+            budget = {self.budget_argument: given.budget}
+        texts, marks = render_jinja_template(
+            conversations=[shaped],
+            tools=to_template_tools(given.tools),
+            chat_template=self.source,
+            return_assistant_tokens_mask=self.marked and not prompt,
+            add_generation_prompt=prompt,
+            **{**self.tokenizer.special_tokens_map, "enable_thinking": given.on, **budget},
+        )
+        return texts[0], marks[0] if marks else []
 
     def _shaped(self, messages: Sequence[Message], on: bool) -> list[dict[str, Any]]:
         """Our turns in the shape that chat templates read."""
@@ -370,6 +434,71 @@ class ChatTemplate:
         return f"the chat template of {self.tokenizer.name_or_path or 'the tokenizer'}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Structure:
+    """What a template may treat differently: who speaks, and which parts each turn has."""
+
+    turns: tuple[tuple[str, bool, bool, tuple[bool, ...]], ...]
+    """Of each turn the role, whether it has content and thinking, and of each call whether it has arguments."""
+    tools: int
+    on: bool
+    budget: bool
+
+    def example(self) -> tuple[list[Message], _Given]:
+        """A conversation of this structure whose parts are words that stand nowhere else."""
+        messages: list[Message] = []
+        for number, (role, content, thought, calls) in enumerate(self.turns):
+            message: Message = {"role": role, "content": _word(f"content{number}") if content else ""}
+            if thought:
+                message["thinking"] = _word(f"thinking{number}")
+            if calls:
+                message["tool_calls"] = [
+                    {
+                        "name": _word(f"call{number}x{place}"),
+                        "arguments": {"a": _word(f"argument{number}x{place}")} if has else {},
+                    }
+                    for place, has in enumerate(calls)
+                ]
+            messages.append(message)
+        schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+        tools = [
+            {"name": _word(f"tool{place}"), "description": "d", "parameters": schema}
+            for place in range(self.tools)
+        ]
+        return messages, _Given(tools, self.on, 7 if self.budget else None)
+
+
+def _structure(messages: list[Message], given: _Given) -> _Structure:
+    turns = tuple(
+        (
+            message["role"],
+            # Everyone but an assistant that calls tools has to say something: it must be shown.
+            message["role"] != "assistant" or bool(message.get("content")),
+            bool(message.get("thinking")),
+            tuple(bool(call["arguments"]) for call in message.get("tool_calls") or ()),
+        )
+        for message in messages
+    )
+    return _Structure(turns, min(len(given.tools), 2), given.on, given.budget is not None)
+
+
+def _parts(message: Message, on: bool) -> Iterator[tuple[str, str]]:
+    """The parts of an assistant turn by name, calls in their order."""
+    if message.get("content"):
+        yield "content", message["content"]
+    if on and message.get("thinking"):
+        yield "thinking", message["thinking"]
+    for number, call in enumerate(message.get("tool_calls") or (), 1):
+        yield f"call {number}", call["name"]
+        for value in call["arguments"].values():
+            yield f"argument of call {number}", value
+
+
+def _word(name: str) -> str:
+    """A word that no template and no other part has."""
+    return f"Zq{name}qZ"
+
+
 def to_template_tools(tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
     return [{"type": "function", "function": tool} for tool in tools] or None
 
@@ -399,6 +528,14 @@ def _pieces(text: str, spans: list[Span]) -> list[Piece]:
         pieces.append(Piece(text[start:end], True))
         place = end
     return pieces
+
+
+def _splits(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether texts may be tokenised apart where a prompt ends and an answer begins."""
+    pairs = [(a, b) for a in ("]", "\n", tokenizer.eos_token or ">") for b in ("b", " b", "7")]
+    return all(
+        _ids(tokenizer, [a + b])[0] == reduce(operator.iadd, _ids(tokenizer, [a, b]), []) for a, b in pairs
+    )
 
 
 def _ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def encode_answer(tokenizer: "PreTrainedTokenizerBase", prompt: Sequence[Message], answer: str) -> list[int]:
     """The tokens that a reward model reads: the conversation with the answer, thinking hidden."""
     turns = [*prompt, {"role": "assistant", "content": answer}]
-    return encode_conversation(tokenizer, turns, thinking=False)[0].input_ids
+    return encode_conversation(tokenizer, turns, thinking=False)[-1].input_ids
 
 
 class RewardModel:

@@ -8,8 +8,8 @@ from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
 from alloy.artifact import Artifact, Parent, Run
-from alloy.attention import keeps_documents_apart, within_documents
-from alloy.data.collate import FlatCollator, PaddedCollator
+from alloy.attention import keep_documents_apart
+from alloy.data.collate import PaddedCollator
 from alloy.data.prepare import prepare
 from alloy.errors import InputError
 from alloy.policy import (
@@ -41,15 +41,15 @@ def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     run.begin()
     prepared.write_rejected(run.folder / "rejected.jsonl")
     precision = "bfloat16" if _pure_bfloat16(config) else "float32"
-    model = load_model(parent.path, precision, attn_implementation=within_documents())
-    padded = must_be_padded(config, model, parent.path)
-    trainer = (LengthGroupedTrainer if padded else SFTTrainer)(
+    model = load_model(parent.path, precision)
+    collate = collator(config, model, tokenizer, parent.path)
+    trainer = (LengthGroupedTrainer if isinstance(collate, PaddedCollator) else SFTTrainer)(
         model=model,
         args=to_trl(config, run),
         train_dataset=prepared.dataset,
         processing_class=tokenizer,
         peft_config=lora_to_peft(config.lora),
-        data_collator=PaddedCollator(tokenizer.pad_token_id) if padded else FlatCollator(),
+        data_collator=collate,
         callbacks=[RunCallback(run)],
     )
     equip(trainer, config.optim)
@@ -70,22 +70,23 @@ class LengthGroupedTrainer(SFTTrainer):
         return LengthGroupedSampler(batch, lengths=lengths)
 
 
-def must_be_padded(config: SftConfig, model: Any, parent: Path) -> bool:
-    """Whether sequences cannot be laid end to end, because the model does not keep documents apart.
+def collator(config: SftConfig, model: Any, tokenizer: Any, parent: Path) -> Any:
+    """What lays sequences into a batch: padded row by row where the model cannot keep documents apart.
 
     Raises:
         InputError: packing is asked for, and the model would leak from one document into the next.
     """
-    if keeps_documents_apart(model, FlatCollator()):
-        return False
+    bfloat16 = computes_bfloat16(config.train.precision)
+    found = keep_documents_apart(model, tokenizer.pad_token_id, bfloat16)
+    if found is not None:
+        return found
     if config.data.packing == "best-fit":
         raise InputError(
             f"{parent}: documents of one sequence would see each other (the model carries a state over their "
             "border, and no kernel is installed that stops it there). Set data.packing=none, which batches "
             "examples of like length, or data.packing=concatenate to let them."
         )
-    model.set_attn_implementation("sdpa")
-    return True
+    return PaddedCollator(tokenizer.pad_token_id)
 
 
 def to_trl(config: SftConfig, run: Run) -> TrlConfig:

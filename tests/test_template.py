@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from alloy.chat import TEMPLATE
 from alloy.environments.task import Message
 from alloy.errors import InputError
-from alloy.template import Encoded, encode_conversation, encode_prompt, tool_turn_ids
+from alloy.template import Encoded, chat_template, encode_conversation, encode_prompt, tool_turn_ids
 
 FOLDER = Path(__file__).parent / "templates"
 SPECIAL = {
@@ -196,8 +196,8 @@ BARE = "{%- for m in messages -%}{{- m.role + ': ' + m.content + '<|im_end|>\\n'
             BARE + "{%- if add_generation_prompt -%}{{- 'Answer: ' -}}{%- endif -%}",
             "does not begin with the prompt",
         ),
-        (BARE.replace("m.content", "m.content | upper"), "changes the content in turn 2"),
-        (BARE.replace("<|im_end|>", ""), "ends turn 2 in 'assistant: b' and no special token"),
+        (BARE.replace("m.content", "m.content | upper"), "does not show turn 1 (the user's) to the model"),
+        (BARE.replace("<|im_end|>", ""), "and no special token: the model would never learn to stop"),
         ("{{- raise_exception('no') -}}", "refuses the conversation: no"),
         (
             BARE + "{%- if messages | length > 1 -%}{{- 1 / 0 -}}{%- endif -%}",
@@ -219,10 +219,15 @@ def test_what_cannot_be_proven_names_the_template(template: str, said: str) -> N
             "chatml",
             [user("a"), assistant("", "", CALL)],
             [],
-            "leaves out or changes the call of add in turn 2",
+            "leaves out or changes the call 1 in turn 2",
         ),
-        ("chatml", [user("a"), assistant("b")], [TOOL], "does not show the tool 'add' to the model"),
-        ("llama3", [user("a"), assistant("", "", CALL, CALL)], [TOOL], "the call of add in turn 2"),
+        ("chatml", [user("a"), assistant("b")], [TOOL], "does not show the tools to the model"),
+        (
+            "llama3",
+            [user("a"), assistant("", "", CALL, CALL)],
+            [TOOL],
+            "leaves out or changes the call 2 in turn 2",
+        ),
         ("llama3", [user("a"), assistant("", "why", CALL)], [TOOL], "the thinking in turn 2"),
     ],
 )
@@ -239,21 +244,138 @@ def test_a_tokenizer_without_a_template() -> None:
         encode_prompt(tokenizer, [user("a")])
 
 
-# Marked templates are used as they are.
+# Marked templates say themselves what is written; they are held to it.
+
+HEAD = "{{- '<|im_start|>' + m.role + '\\n' -}}"
+FOOT = "{{- '<|im_end|>\\n' -}}"
+ASK = "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+PLAIN = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n⟦a<|im_end|>⟧"
+
+
+def marked(assistant_turn: str, before: str = "") -> str:
+    return (
+        before + "{%- for m in messages -%}{%- if m.role == 'assistant' -%}" + assistant_turn
+        + "{%- else -%}" + HEAD + "{{- m.content -}}" + FOOT + "{%- endif -%}{%- endfor -%}" + ASK
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "assistant_turn",
+    [
+        HEAD + "{% generation %}{{- m.content + '<|im_end|>' -}}{% endgeneration %}{{- '\\n' -}}",
+        # The header is never written, though it is marked.
+        "{% generation %}" + HEAD + "{{- m.content -}}" + FOOT + "{% endgeneration %}",
+        # The end of the turn is written, though it is not marked.
+        HEAD + "{% generation %}{{- m.content -}}{% endgeneration %}" + FOOT,
+    ],
+)
+def test_marks_are_taken_for_what_is_written_at_inference(assistant_turn: str) -> None:
+    tokenizer = bytes_tokenizer("chatml", marked(assistant_turn))
+    (encoded,) = encode_conversation(tokenizer, [user("q"), assistant("a")])
+    assert shown(tokenizer, encoded) == PLAIN
+
+
+def test_marks_inside_a_macro_are_off_and_the_rendering_is_used() -> None:
+    macro = "{%- macro say(m) -%}{% generation %}{{- m.content + '<|im_end|>' -}}{% endgeneration %}{%- endmacro -%}"
+    tokenizer = bytes_tokenizer("chatml", marked(HEAD + "{{- say(m) -}}{{- '\\n' -}}", macro))
+    (encoded,) = encode_conversation(tokenizer, [user("q"), assistant("a")])
+    assert shown(tokenizer, encoded) == PLAIN
 
 
 def test_a_marked_template_that_marks_every_turn() -> None:
-    template = (
-        "{%- for m in messages -%}{{- '<|im_start|>' + m.role + '\\n' -}}"
-        "{%- if m.role == 'assistant' -%}{% generation %}{{- m.content + '<|im_end|>' -}}{% endgeneration %}"
-        "{%- else -%}{{- m.content + '<|im_end|>' -}}{%- endif -%}{%- endfor -%}"
-    )
-    tokenizer = bytes_tokenizer("chatml", template)
+    turn = HEAD + "{% generation %}{{- m.content + '<|im_end|>' -}}{% endgeneration %}{{- '\\n' -}}"
+    tokenizer = bytes_tokenizer("chatml", marked(turn))
     plain = [turn | {"thinking": ""} for turn in TWO_TURNS]
     assert [shown(tokenizer, e) for e in encode_conversation(tokenizer, plain)] == [
-        "<|im_start|>user\na?<|im_end|><|im_start|>assistant\n⟦b<|im_end|>⟧"
-        "<|im_start|>user\nc?<|im_end|><|im_start|>assistant\n⟦d<|im_end|>⟧"
+        "<|im_start|>user\na?<|im_end|>\n<|im_start|>assistant\n⟦b<|im_end|>⟧\n"
+        "<|im_start|>user\nc?<|im_end|>\n<|im_start|>assistant\n⟦d<|im_end|>⟧"
     ]
+
+
+CALLS = "{%- for c in m.tool_calls or [] -%}{{- SHOWN -}}{%- endfor -%}"
+TOOLS = "{%- for t in tools or [] -%}{{- t.function.name + ' ' -}}{%- endfor -%}"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("{{- m.content -}}", "leaves out or changes the call 1 in turn 2"),
+        (
+            "{{- m.content -}}" + CALLS.replace("SHOWN", "c.function.name"),
+            "changes the argument of call 1 in turn 2",
+        ),
+        ("{{- m.content -}}" + CALLS.replace("SHOWN", "c.function | string"), "as Python, not as JSON"),
+        (
+            "{{- m.content -}}{%- set c = (m.tool_calls or [none])[0] -%}{%- if c -%}{{- c.function | tojson -}}{%- endif -%}",
+            "leaves out or changes the call 2 in turn 2",
+        ),
+    ],
+)
+def test_calls_are_proven_to_the_argument(written: str, said: str) -> None:
+    """Names that stand in the prose, or in another name, prove nothing."""
+    template = marked(HEAD + "{% generation %}" + written + "{{- '<|im_end|>' -}}{% endgeneration %}", TOOLS)
+    calls = [{"name": "get_weather", "arguments": {"a": "get"}}, {"name": "get", "arguments": {"a": "x"}}]
+    tools = [{**TOOL, "name": call["name"]} for call in calls]
+    with pytest.raises(InputError) as caught:
+        encode_conversation(
+            bytes_tokenizer("chatml", template),
+            [user("q"), assistant("I call get_weather and get with x", "", *calls)],
+            tools,
+        )
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "read", ["m['reasoning_content']", "m.get('reasoning_content')", "m.reasoning_content"]
+)
+def test_thinking_is_found_however_it_is_read(read: str) -> None:
+    turn = (
+        HEAD
+        + "{%- if "
+        + read
+        + " -%}{{- '<think>' + "
+        + read
+        + " + '</think>' -}}{%- endif -%}{{- m.content -}}"
+    )
+    tokenizer = bytes_tokenizer("chatml", marked(turn + FOOT))
+    (encoded,) = encode_conversation(tokenizer, [user("q"), assistant("a", "t")])
+    assert shown(tokenizer, encoded).endswith("assistant\n⟦<think>t</think>a<|im_end|>⟧")
+
+
+def test_a_step_that_looks_different_once_its_tool_has_answered_is_a_sequence_of_its_own() -> None:
+    """Qwen3's rule: an empty pair stands in the last step alone."""
+    plain = [turn | {"thinking": ""} for turn in TOOL_TURN]
+    first, second = sequences("qwen3", plain, [TOOL], thinking=False)
+    step = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call><|im_end|>'
+    assert first.endswith(f"1+1?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n⟦{step}⟧")
+    assert f"<|im_start|>assistant\n{step}\n<|im_start|>user\n<tool_response>" in second
+    assert second.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n⟦It is 2.<|im_end|>⟧")
+    tokenizer = bytes_tokenizer("qwen3")
+    between = tokenizer.decode(tool_turn_ids(tokenizer, ["2"], False))
+    assert between == (
+        "\n<|im_start|>user\n<tool_response>\n2\n</tool_response><|im_end|>\n"
+        "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    )
+
+
+def test_a_budget_is_told_to_the_turn_that_has_it() -> None:
+    template = TEMPLATE.replace(
+        "{%- set first = messages[0] -%}",
+        "{%- set first = messages[0] -%}{{- reasoning_budget | default('none') -}}",
+    )
+    tokenizer = bytes_tokenizer("chatml", template)
+    messages = chat_template(tokenizer).sequences(TWO_TURNS, budget=3)
+    assert ["".join(piece.text for piece in pieces)[:6] for pieces in messages] == ["none<|", "3<|im_"]
+
+
+def test_a_normalizer_that_prepends_a_space_forbids_tokenising_apart() -> None:
+    letters = {chr(code): number for number, code in enumerate(range(33, 127))}
+    letters |= {"▁": len(letters), "\n": len(letters) + 1}
+    backend = Tokenizer(models.BPE(letters, []))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer = _with_template(backend, "mistral", None)
+    assert not chat_template(tokenizer).splits
+    assert chat_template(bytes_tokenizer("mistral")).splits
 
 
 # Controls, turn by turn.

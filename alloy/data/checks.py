@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from jsonschema.exceptions import SchemaError, best_match
 
@@ -22,6 +23,7 @@ def check(row: Conversation, repeats: RepeatConfig | None, special: Sequence[str
         RowError: what is wrong, in words for `rejected.jsonl`.
     """
     _check_order(row.messages)
+    _check_plain(_json(row.tools, "the tools"), "the tools", special)
     for number, message in enumerate(row.messages, 1):
         _check_text(message, number, special)
         if message["role"] == "assistant":
@@ -50,6 +52,8 @@ def _check_order(messages: Sequence[Message]) -> None:
             if calls < 0:
                 raise RowError(f"turn {number} is a tool's answer that no call asked for")
         elif role == "assistant":
+            if before == "tool" and calls:
+                raise RowError(f"turn {number} goes on before {calls} of the calls were answered")
             calls = len(message.get("tool_calls") or [])
         elif role == "user" and before == "assistant" and calls:
             raise RowError(f"turn {number - 1} calls tools, and no tool answers")
@@ -63,21 +67,30 @@ def _owner(role: str) -> str:
 def _check_text(message: Message, number: int, special: Sequence[str]) -> None:
     parts = [message.get("content") or "", message.get("thinking") or ""]
     if message.get("tool_calls"):
-        parts.append(json.dumps(message["tool_calls"], ensure_ascii=False))
+        parts.append(_json(message["tool_calls"], f"turn {number}"))
     for text in parts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise RowError(
-                f"turn {number} is no valid UTF-8: half a surrogate pair at {error.start}"
-            ) from None
-        if "\x00" in text:
-            raise RowError(f"turn {number} has a NUL character")
-        for token in special:
-            if token in text:
-                raise RowError(f"turn {number} has the special token {token} in its text")
+        _check_plain(text, f"turn {number}", special)
     if message["role"] in ("user", "system") and not parts[0].strip():
         raise RowError(f"turn {number} is empty")
+
+
+def _check_plain(text: str, where: str, special: Sequence[str]) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RowError(f"{where}: no valid UTF-8, half a surrogate pair at {error.start}") from None
+    if "\x00" in text:
+        raise RowError(f"{where}: a NUL character")
+    for token in special:
+        if token in text:
+            raise RowError(f"{where}: the special token {token} in its text")
+
+
+def _json(value: Any, where: str) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RowError(f"{where}: not JSON ({error})") from None
 
 
 def _check_written(message: Message, number: int, repeats: RepeatConfig | None) -> None:

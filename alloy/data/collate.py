@@ -31,6 +31,26 @@ class FlatCollator:
 
 
 @dataclass
+class PackedCollator:
+    """Rows of `input_ids`, `labels` and `seq_lengths` to tensors of shape (B, T).
+
+    Positions restart at every document, and no attention mask is given: from such positions
+    transformers builds the block-diagonal mask itself, in a forward pass without a cache. Padding on the
+    right is a document of its own and carries no loss.
+    """
+
+    pad_token_id: int
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        width = max(len(row["input_ids"]) for row in rows)
+        return {
+            "input_ids": _padded(rows, "input_ids", width, self.pad_token_id),
+            "labels": _padded(rows, "labels", width, -100),
+            "position_ids": torch.stack([positions(list(row["seq_lengths"]), width) for row in rows]),
+        }
+
+
+@dataclass
 class PaddedCollator:
     """Rows of one document each to tensors of shape (B, T), padded on the right.
 
@@ -41,17 +61,12 @@ class PaddedCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         width = max(len(row["input_ids"]) for row in rows)
-        batch = {
-            "input_ids": torch.full((len(rows), width), self.pad_token_id),
-            "labels": torch.full((len(rows), width), -100),
-            "attention_mask": torch.zeros((len(rows), width), dtype=torch.long),
+        ones = [{"seen": torch.ones(len(row["input_ids"]), dtype=torch.long)} for row in rows]
+        return {
+            "input_ids": _padded(rows, "input_ids", width, self.pad_token_id),
+            "labels": _padded(rows, "labels", width, -100),
+            "attention_mask": _padded(ones, "seen", width, 0),
         }
-        for index, row in enumerate(rows):
-            length = len(row["input_ids"])
-            batch["input_ids"][index, :length] = torch.as_tensor(row["input_ids"])
-            batch["labels"][index, :length] = torch.as_tensor(row["labels"])
-            batch["attention_mask"][index, :length] = 1
-        return batch
 
 
 def positions(lengths: list[int], width: int) -> Tensor:
@@ -62,3 +77,10 @@ def positions(lengths: list[int], width: int) -> Tensor:
 
 def _joined(rows: list[dict[str, Any]], name: str) -> Tensor:
     return torch.cat([torch.as_tensor(row[name]) for row in rows])[None]
+
+
+def _padded(rows: list[dict[str, Any]], name: str, width: int, filler: int) -> Tensor:
+    padded = torch.full((len(rows), width), filler)
+    for index, row in enumerate(rows):
+        padded[index, : len(row[name])] = torch.as_tensor(row[name])
+    return padded

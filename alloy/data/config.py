@@ -1,5 +1,6 @@
 """What a stage trains on, in YAML; imports no torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +66,11 @@ class SourceConfig(Config):
     def name(self) -> str:
         """What messages and counts call it."""
         return str(next(value for name in _ORIGINS if (value := getattr(self, name)) is not None))
+
+
+def has_shares(sources: Sequence[SourceConfig]) -> bool:
+    """Whether tokens decide how much of them is taken: they must all be tokenised first."""
+    return any(source.share is not None for source in sources)
 
 
 class RepeatConfig(Config):
@@ -193,14 +199,15 @@ def blended_sources(path: Path) -> list[SourceConfig]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such file. Set `blend` to the YAML of an SFT stage.")
-    told = read_yaml(path)[0]
-    found = told.get("data", {}).get("sources") if isinstance(told.get("data"), dict) else None
-    if not isinstance(found, list):
+    told = read_yaml(path)[0].get("data")
+    if not isinstance(told, dict) or "sources" not in told:
         raise InputError(f"{path}: it has no data.sources. Set `blend` to the YAML of an SFT stage.")
     try:
-        sources = [SourceConfig.model_validate(source) for source in found]
+        sources = DataConfig.model_validate(told).sources
     except ValidationError as error:
-        raise InputError(f"{path}: data.sources: {error.errors()[0]['msg']}.") from None
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("data", *first["loc"]))
+        raise InputError(f"{path}: {where}: {first['msg']}.") from None
     if any(source.blend is not None for source in sources):
-        raise InputError(f"{path}: its own sources have a blend: name that file's sources instead.")
+        raise InputError(f"{path}: its own sources have a blend. Name that file's sources instead.")
     return sources

@@ -26,6 +26,8 @@ class EvaluationText:
         for source in config.against:
             for text in asked(source, seed):
                 words = plain_words(text)
+                if not words:
+                    continue  # signs alone are in every text
                 if len(words) < self.words:
                     self.prompts.add(" ".join(words))
                 self.runs.update(self._runs(words))

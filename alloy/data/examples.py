@@ -1,12 +1,14 @@
 """One source to a store of tokenised examples: read, check, transform, render, mask; on all cores."""
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +24,7 @@ from alloy.data.config import CheckConfig, DataConfig, SourceConfig
 from alloy.data.contamination import EvaluationText
 from alloy.data.identity import cache_folder, contents
 from alloy.data.shapes import Conversation, RowError
-from alloy.data.sources import Chunk, Row, chunks, place, rows_in
+from alloy.data.sources import Chunk, Row, chunks, place, raw_rows, to_row
 from alloy.data.store import Portion, Store, write_store
 from alloy.data.transforms import draw, strip_reasoning, truncate_thinking
 from alloy.errors import InputError, StageError
@@ -34,10 +36,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A source that is no blend of others, and which share of its rows is read at all."""
+    """A source that is no blend of others.
+
+    Attributes:
+        rate: which part of its rows is read at all.
+        whole: it is taken for its epochs, not for a share of the tokens.
+    """
 
     source: SourceConfig
     rate: float = 1.0
+    whole: bool = True
 
 
 def open_store(
@@ -55,7 +63,22 @@ def open_store(
     with FileLock(f"{folder}.lock"):
         store = Store(folder) if (folder / "store.json").is_file() else _make(work, folder)
     _refuse_many_bad(store, leaf.source, config.checks)
+    for theirs in leaf.source.columns.values():
+        if store.counts["rows"] and not store.counts[f"column {theirs}"]:
+            raise InputError(f"{leaf.source.name}: no row has the column {theirs!r}. Correct `columns`.")
     return store
+
+
+def hub_commit(source: SourceConfig) -> str | None:
+    """The commit that a Hub dataset's revision is now; what is not known is not found in the cache again."""
+    if source.hub is None or Path(source.hub).is_dir():
+        return None
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().dataset_info(source.hub, revision=source.revision, timeout=10).sha)
+    except Exception:  # no network, or no such dataset: reading it will tell
+        return f"unknown, {time.time_ns()}"
 
 
 class _Work:
@@ -75,12 +98,15 @@ class _Work:
             [
                 source.model_dump(mode="json", exclude={"epochs", "share"}),
                 contents(source),
+                hub_commit(source),
                 self.leaf.rate,
                 self.seed,
                 checks.model_dump(mode="json", include={"repeats", "decontaminate"}),
                 [contents(each) for each in checks.decontaminate.against] if checks.decontaminate else [],
                 self.config.model_dump(mode="json", include={"reasoning_off", "truncate"}),
-                tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else tokenizer.name_or_path,
+                tokenizer.backend_tokenizer.to_str()
+                if tokenizer.is_fast
+                else sorted(tokenizer.get_vocab().items()),
                 [tokenizer.chat_template, tokenizer.special_tokens_map],
                 _code(),
             ]
@@ -96,17 +122,20 @@ class _Work:
         source = self.leaf.source
         tell = self.config.truncate is not None and self.config.truncate.tell
         counts = dict.fromkeys(("rows", "rejected", "contaminated", "thinking_off", "truncated"), 0)
+        counts |= {f"column {theirs}": 0 for theirs in source.columns.values()}
         rejected: list[dict[str, Any]] = []
         pieces: list[Any] = []
         origin: list[tuple[int, int]] = []
-        for number, row in rows_in(chunk, source):
+        for number, raw in raw_rows(chunk):
             where = place(source, number)
             if self.leaf.rate < 1 and draw(where, "take", self.seed) >= self.leaf.rate:
                 continue
             counts["rows"] += 1
+            if isinstance(raw, dict):
+                for theirs in source.columns.values():
+                    counts[f"column {theirs}"] += theirs in raw
             try:
-                if isinstance(row, RowError):
-                    raise row
+                row = to_row(raw, source, number)
                 check(Conversation(row.messages, row.tools), self.config.checks.repeats, self.template.ends)
                 shared = self.evaluation.shared(row.messages) if self.evaluation else None
                 if shared is not None:
@@ -152,6 +181,7 @@ class _Work:
 def _make(work: _Work, folder: Path) -> Store:
     source = work.leaf.source
     workers = work.config.workers or os.cpu_count() or 1
+    before = contents(source)
     work.prepare()
     found = chunks(source, work.seed)
     first = [chunk for _, chunk in zip(range(2), found, strict=False)]
@@ -164,6 +194,8 @@ def _make(work: _Work, folder: Path) -> Store:
         else:
             for portion in _in_processes(work, chain(first, found), workers):
                 append(portion)
+        if contents(source) != before:
+            raise InputError(f"{source.name}: it changed while it was read. Run again when it is complete.")
 
     return write_store(folder, fill)
 
@@ -241,4 +273,13 @@ def _code() -> str:
     """The code that makes examples: what it made before is not found when it has changed."""
     here = Path(__file__).parent
     files = [*sorted(here.glob("*.py")), here.parent / "template.py", here.parent / "chat.py"]
-    return fingerprint_json([blake3(path.read_bytes()).hexdigest() for path in files])
+    packages = ("transformers", "tokenizers", "jinja2", "jsonschema", "reasoning-gym", "bfcl-eval")
+    return fingerprint_json(
+        [
+            *(
+                blake3(path.read_bytes()).hexdigest()
+                for path in [*files, here.parent / "verify" / "schema.py"]
+            ),
+            *(version(package) for package in packages),
+        ]
+    )

@@ -21,7 +21,8 @@ def contents(source: SourceConfig) -> str:
     if source.environment is not None:
         return fingerprint_environment(source.environment)
     if source.blend is not None:
-        return fingerprint_json([contents(each) for each in blended_sources(source.blend)])
+        inner = blended_sources(source.blend)
+        return fingerprint_json([[each.model_dump(mode="json"), contents(each)] for each in inner])
     local = source.path or (Path(source.hub) if source.hub and Path(source.hub).is_dir() else None)
     if local is None:
         return f"{source.hub}@{source.revision}"
@@ -30,11 +31,12 @@ def contents(source: SourceConfig) -> str:
 
 
 def _remembered(path: Path) -> str:
-    """A file's fingerprint; of a large one computed once for its size and time of change."""
+    """A file's fingerprint; of a large one computed once for its size and times of change."""
     told = path.stat()
     if told.st_size < LARGE:
         return fingerprint_file(path)
-    state = f"{path.resolve()}|{told.st_size}|{told.st_mtime_ns}"
+    # The time of the inode's change cannot be set back, as the file's own can.
+    state = f"{path.resolve()}|{told.st_ino}|{told.st_size}|{told.st_mtime_ns}|{told.st_ctime_ns}"
     memory = cache_folder() / "hashes" / fingerprint_bytes(state.encode())
     if memory.is_file():
         return memory.read_text()

@@ -11,7 +11,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from alloy.data.blend import Part, blend
-from alloy.data.config import DataConfig, SourceConfig, blended_sources
+from alloy.data.config import DataConfig, SourceConfig, blended_sources, has_shares
 from alloy.data.examples import Leaf, open_store
 from alloy.data.packing import Bins, best_fit, next_fit, one_each
 from alloy.data.sequences import Examples, Sequences
@@ -69,16 +69,27 @@ def prepare(
     counts: dict[str, float] = {}
     for store in stores:
         for name, count in store.counts.items():
-            counts[name] = counts.get(name, 0) + count
+            if not name.startswith("column "):
+                counts[name] = counts.get(name, 0) + count
 
     usable = np.ones(len(examples.lengths), dtype=bool)
     if config.checks.deduplicate:
-        usable = examples.firsts_of_equals()
-    counts["duplicates"] = len(np.unique(examples.rows[~usable]))
+        # A row that two sources have stays in the one that is to be taken whole.
+        usable = examples.firsts_of_equals([not leaf.whole for leaf in leaves])
+    again = np.unique(examples.rows[~usable], return_index=True)[1]
+    counts["duplicates"] = len(again)
+    rejected += [
+        _left_out(examples, leaves, n, "said before in another row") for n in np.flatnonzero(~usable)[again]
+    ]
     long = np.flatnonzero(usable & (examples.lengths > max_sequence_tokens))
     counts["too_long"] = len(long)
     if len(long) and config.too_long != "alone":
-        told = [_too_long(examples, leaves, number, max_sequence_tokens) for number in long]
+        told = [
+            _left_out(
+                examples, leaves, n, f"{examples.lengths[n]} tokens, a sequence holds {max_sequence_tokens}"
+            )
+            for n in long
+        ]
         if config.too_long == "stop":
             raise InputError(
                 f"{told[0]['where']}: {told[0]['reason']}"
@@ -118,28 +129,26 @@ def _leaves(sources: Sequence[SourceConfig], rate: float = 1.0) -> Iterator[Leaf
     Where a part of the rows is enough, only that part is read: chosen row by row, so that the rest
     costs nothing.
     """
-    shared = any(source.share is not None for source in sources)
+    shared = has_shares(sources)
     for source in sources:
-        # Shares are of tokens, which are known only when all rows were tokenised.
         own = 1.0 if shared else rate * min(1.0, source.epochs)
         if source.blend is not None:
-            yield from _leaves(blended_sources(source.blend), own)
+            inner = blended_sources(source.blend)
+            yield from _leaves(inner, 1.0 if has_shares(inner) else own)
         else:
-            yield Leaf(source, own)
+            yield Leaf(source, own, whole=not shared)
 
 
 def _choose(
     sources: Sequence[SourceConfig], per_leaf: Iterator[Indices], lengths: Indices, seed: str
 ) -> Indices:
-    shared = any(source.share is not None for source in sources)
+    shared = has_shares(sources)
     parts = []
     for source in sources:
-        if source.blend is not None:
-            examples = _choose(blended_sources(source.blend), per_leaf, lengths, f"{seed}/{source.name}")
-        else:
-            examples = next(per_leaf)
-        # Less than one epoch of a source without shares: the rows were chosen before they were read.
-        epochs = source.epochs if shared else max(1.0, source.epochs)
+        inner = blended_sources(source.blend) if source.blend is not None else []
+        examples = _choose(inner, per_leaf, lengths, f"{seed}/{source.name}") if inner else next(per_leaf)
+        # Of less than one epoch without shares the rows were chosen before they were read.
+        epochs = source.epochs if shared or has_shares(inner) else max(1.0, source.epochs)
         parts.append(Part(source.name, examples, epochs, source.share))
     return blend(parts, lengths, seed)
 
@@ -153,11 +162,8 @@ def lay_out(lengths: Indices, layout: Layout, capacity: int) -> Bins:
     return Bins(np.concatenate([fitting[bins.items], long]), np.concatenate([bins.starts, ends]))
 
 
-def _too_long(examples: Examples, leaves: list[Leaf], number: int, capacity: int) -> dict[str, Any]:
+def _left_out(examples: Examples, leaves: list[Leaf], number: int, reason: str) -> dict[str, Any]:
     leaf, local = examples.locate(number)
     source = leaves[leaf].source
-    return {
-        "source": source.name,
-        "where": place(source, int(examples.stores[leaf].rows[local])),
-        "reason": f"{examples.lengths[number]} tokens, a sequence holds {capacity}",
-    }
+    where = place(source, int(examples.stores[leaf].rows[local]))
+    return {"source": source.name, "where": where, "reason": reason}

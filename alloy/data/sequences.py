@@ -43,11 +43,20 @@ class Examples:
         span = slice(store.starts[local], store.starts[local + 1])
         return store.tokens[span], store.mask[span]
 
-    def firsts_of_equals(self) -> NDArray[np.bool_]:
-        """Which examples come from the first row that says what it says; shape (examples,)."""
-        _, first, same = np.unique(self.hashes, return_index=True, return_inverse=True)
-        # One row may have several examples: all of the first row's stay.
-        return self.rows == self.rows[first][same] if len(first) else np.ones(0, dtype=bool)
+    def firsts_of_equals(self, later: Sequence[bool]) -> NDArray[np.bool_]:
+        """Which examples come from the first row that says what it says; shape (examples,).
+
+        Args:
+            later: for each store, whether its rows count as standing behind those of the others.
+        """
+        behind = np.repeat(np.asarray(later, dtype=bool), np.diff(self.firsts))
+        order = np.argsort(behind, kind="stable")
+        _, first, same = np.unique(self.hashes[order], return_index=True, return_inverse=True)
+        usable = np.ones(len(order), dtype=bool)
+        if len(order):
+            # One row may have several examples: all of the first row's stay.
+            usable[order] = self.rows[order] == self.rows[order[first]][same]
+        return usable
 
 
 def _joined(parts: Sequence[NDArray[Any]], dtype: Any = np.int64) -> NDArray[Any]:

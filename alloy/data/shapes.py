@@ -6,7 +6,7 @@ that fits none of them is told which columns it has.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +55,7 @@ def messages(row: dict[str, Any]) -> Conversation:
     turns = [_turn(turn) for turn in _expect(row, "messages", list)]
     if turns and turns[0]["role"] == "system" and not turns[0]["content"].strip():
         del turns[0]  # published sets have an empty one where nothing is said
-    return Conversation(turns, _tools(row), _switch(row))
+    return _conversation(turns, row)
 
 
 def sharegpt(row: dict[str, Any]) -> Conversation:
@@ -72,7 +72,7 @@ def sharegpt(row: dict[str, Any]) -> Conversation:
             turns.append({"role": "assistant", "content": "", "tool_calls": [call]})
         else:
             turns.append(_turn(said))
-    return Conversation(turns, _tools(row), _switch(row))
+    return _conversation(turns, row)
 
 
 def alpaca(row: dict[str, Any]) -> Conversation:
@@ -90,7 +90,7 @@ def alpaca(row: dict[str, Any]) -> Conversation:
     asked = _expect(row, "instruction", str)
     turns.append({"role": "user", "content": f"{asked}\n\n{given}" if given.strip() else asked})
     turns.append(_turn({"role": "assistant", "content": _expect(row, "output", str)}))
-    return Conversation(turns, _tools(row), _switch(row))
+    return _conversation(turns, row)
 
 
 def prompt_completion(row: dict[str, Any]) -> Conversation:
@@ -103,8 +103,10 @@ def prompt_completion(row: dict[str, Any]) -> Conversation:
         else:
             turns.append(_turn({"role": role, "content": _expect(row, key, str)}))
     if row.get("thinking"):
+        if not turns or turns[-1]["role"] != "assistant":
+            raise RowError("has thinking and no answer that it belongs to")
         turns[-1]["thinking"] = _expect(row, "thinking", str)
-    return Conversation(turns, _tools(row), _switch(row))
+    return _conversation(turns, row)
 
 
 SHAPES: dict[str, Shape] = {
@@ -122,19 +124,55 @@ _TOLD_BY = {
 }
 
 
-def shape_of(row: dict[str, Any]) -> Shape:
+def shape_of(row: dict[str, Any], named: Collection[str] = ()) -> Shape:
     """The shape that a row's columns tell.
 
+    Args:
+        named: our names of columns that the config gives: a shape that they tell goes before the others.
     Raises:
         RowError: none does.
     """
-    for name, columns in _TOLD_BY.items():
+    ordered = sorted(_TOLD_BY.items(), key=lambda item: not set(item[1]) <= set(named))
+    for name, columns in ordered:
         if all(row.get(column) is not None for column in columns):
             return SHAPES[name]
     wanted = "; ".join(" and ".join(f"`{c}`" for c in columns) for columns in _TOLD_BY.values())
     raise RowError(
         f"has {', '.join(sorted(row)) or 'nothing'}, and needs {wanted}. Say with `columns` which is which"
     )
+
+
+def _conversation(turns: list[Message], row: dict[str, Any]) -> Conversation:
+    return Conversation(_in_order_of_calls(turns), _tools(row), _switch(row))
+
+
+def _in_order_of_calls(turns: list[Message]) -> list[Message]:
+    """The tools' answers in the order of the calls that their ids name; then ids have done their work.
+
+    Raises:
+        RowError: an answer to no call.
+    """
+    found: list[Message] = []
+    wanted: list[str] = []
+    for turn in turns:
+        if turn["role"] == "assistant":
+            calls = turn.get("tool_calls") or []
+            wanted = [call.pop("id", None) or "" for call in calls]
+        answer = turn.pop("tool_call_id", None)
+        # Where some calls have no id there is nothing to match by.
+        if turn["role"] != "tool" or not answer or not all(wanted):
+            found.append(turn)
+            continue
+        if answer not in wanted:
+            raise RowError(f"a tool answers the call {answer!r}, which there is not")
+        turn["place"] = wanted.index(answer)
+        end = len(found)
+        while end and found[end - 1].get("place", -1) > turn["place"]:
+            end -= 1
+        found.insert(end, turn)
+    for turn in found:
+        turn.pop("place", None)
+    return found
 
 
 def _turn(turn: Any) -> Message:
@@ -146,6 +184,8 @@ def _turn(turn: Any) -> Message:
     calls = turn.get("tool_calls")
     content = _text(turn.get("content"), role, may_miss=bool(calls))
     message: Message = {"role": role, "content": content}
+    if role == "tool" and isinstance(turn.get("tool_call_id"), str):
+        message["tool_call_id"] = turn["tool_call_id"]
     if role != "assistant":
         return message
     thought = turn.get("thinking") or turn.get("reasoning_content") or turn.get("reasoning")
@@ -186,7 +226,8 @@ def _call(call: Any) -> dict[str, Any]:
         arguments = {}
     if not isinstance(arguments, dict):
         raise RowError(f"a tool call's arguments are {type(arguments).__name__}, an object is needed")
-    return {"name": function["name"], "arguments": arguments}
+    made: dict[str, Any] = {"name": function["name"], "arguments": arguments}
+    return made | ({"id": call["id"]} if isinstance(call.get("id"), str) else {})
 
 
 def _tools(row: dict[str, Any]) -> list[dict[str, Any]]:

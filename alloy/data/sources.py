@@ -149,7 +149,7 @@ def to_row(raw: Any, source: SourceConfig, number: int) -> Row:
         row = {ours: raw.get(theirs) for ours, theirs in source.columns.items()} | {
             key: value for key, value in raw.items() if key not in source.columns
         }
-        shape: Shape = shape_of(row) if source.shape == "auto" else SHAPES[source.shape]
+        shape: Shape = shape_of(row, source.columns) if source.shape == "auto" else SHAPES[source.shape]
         found, where = shape(row), place(source, number)
     thought = any(turn.get("thinking") for turn in found.messages)
     thinking = thought if found.thinking is None else found.thinking

@@ -5,8 +5,8 @@ complete, so that a folder with the right name is whole.
 """
 
 import json
-import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,8 +73,8 @@ def write_store(folder: Path, fill: Callable[[Callable[[Portion], None]], None])
 
     Nothing is left behind under the store's name when `fill` raises.
     """
-    building = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    building.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".tmp", dir=folder.parent))
     counts: dict[str, int] = {}
     try:
         streams = {name: (building / f"{name}.bin").open("wb") for name in _ARRAYS}

@@ -1,5 +1,6 @@
 """The environments by name, and judging what was done in them."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -23,6 +24,9 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "reasoning_gym": ("reasoning_gym_tasks", "ReasoningGymEnvironment"),
     "function_calls": ("function_calls", "FunctionCallsEnvironment"),
 }
+
+
+_IMPORTED = re.compile(r"^\s*from alloy\.environments\.(\w+) import", re.MULTILINE)
 
 
 def make_environment(name: str, options: Mapping[str, Any] | None = None) -> Environment:
@@ -53,7 +57,14 @@ def fingerprint_environment(name: str) -> str:
         InputError: no such environment; so a stage with a wrong name ends before its folder is touched.
     """
     folder = Path(__file__).parent
-    files = [*folder.glob(f"{_find(name)[0]}*.py"), folder / "phrasing.py"]
+    files = set(folder.glob(f"{_find(name)[0]}*.py"))
+    waiting = list(files)
+    while waiting:
+        for module in _IMPORTED.findall(waiting.pop().read_text(encoding="utf-8")):
+            other = folder / f"{module}.py"
+            if other not in files and module not in ("task", "registry"):
+                files.add(other)
+                waiting.append(other)
     return fingerprint_json([[file.name, fingerprint_file(file)] for file in sorted(files)])
 
 

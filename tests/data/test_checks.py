@@ -69,9 +69,9 @@ def test_good_rows(messages: Any) -> None:
             (U, {**A, "thinking": "<think>a"}),
             "turn 2 has <think> in its thinking: thinking tags are not balanced",
         ),
-        ((U, {**A, "content": "a\ud800"}), "turn 2 is no valid UTF-8: half a surrogate pair at 1"),
-        (({**U, "content": "a\x00"}, A), "turn 1 has a NUL character"),
-        (({**U, "content": "a<|im_end|>b"}, A), "turn 1 has the special token <|im_end|> in its text"),
+        ((U, {**A, "content": "a\ud800"}), "turn 2: no valid UTF-8, half a surrogate pair at 1"),
+        (({**U, "content": "a\x00"}, A), "turn 1: a NUL character"),
+        (({**U, "content": "a<|im_end|>b"}, A), "turn 1: the special token <|im_end|> in its text"),
         ((U, {**A, "content": "no " * 16}), "turn 2 says 'no' 16 times in a row in its answer"),
         ((U, {**A, "thinking": "w " + "a b " * 16}), "turn 2 says 'a b' 16 times in a row in its thinking"),
         (
@@ -83,6 +83,24 @@ def test_good_rows(messages: Any) -> None:
 )
 def test_bad_rows_and_why(messages: Any, reason: str) -> None:
     assert (judge(*messages, tools=[ADD]) or "").startswith(reason)
+
+
+def test_what_is_wrong_with_the_tools_and_the_arguments() -> None:
+    assert judge(U, A, tools=[{"name": "a", "description": "\ud800"}]) == (
+        "the tools: no valid UTF-8, half a surrogate pair at 31"
+    )
+    assert (
+        judge(U, A, tools=[{"name": "a<|im_end|>"}]) == "the tools: the special token <|im_end|> in its text"
+    )
+    assert (judge(U, calls(a=object()), tools=[ADD]) or "").startswith(
+        "turn 2: not JSON (Object of type object"
+    )
+
+
+def test_every_call_is_answered_before_the_assistant_goes_on() -> None:
+    two = {**calls(a=1), "tool_calls": [{"name": "add", "arguments": {"a": n}} for n in (1, 2)]}
+    assert judge(U, two, T, T, A, tools=[ADD]) is None
+    assert judge(U, two, T, A, tools=[ADD]) == "turn 4 goes on before 1 of the calls were answered"
 
 
 def test_a_call_of_a_tool_that_is_not_offered() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -14,10 +16,12 @@ from transformers import (
     NemotronHForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
-from alloy.attention import NAME, attend_within_documents, keeps_documents_apart
-from alloy.data.collate import FlatCollator, PaddedCollator, positions
+from alloy.attention import NAME, attend_within_documents, keep_documents_apart
+from alloy.data.collate import FlatCollator, PackedCollator, PaddedCollator, positions
 from alloy.data.config import DataConfig, SourceConfig
 from alloy.data.prepare import prepare
 
@@ -177,7 +181,56 @@ def hybrid() -> Any:
     return NemotronHForCausalLM(config)
 
 
-def test_a_leak_is_found_by_trying() -> None:
+def experts() -> Any:
+    shape = SHAPE | {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "norm_topk_prob": True,
+    }
+    return Qwen3MoeForCausalLM(Qwen3MoeConfig(**shape))
+
+
+def softcapped() -> Any:
+    """Gemma 2: a kind of attention that `documents` does not implement."""
+    return Gemma2ForCausalLM(
+        Gemma2Config(**SHAPE | {"attn_implementation": "eager", "query_pre_attn_scalar": 8})
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "collator"),
+    [
+        (llama, NAME, FlatCollator),
+        (mistral_with_a_window, NAME, FlatCollator),
+        (experts, NAME, FlatCollator),
+        (softcapped, "eager", PackedCollator),
+        (hybrid, "sdpa", type(None)),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_suits_a_model_is_found_by_trying(
+    make: Callable[[], Any], name: str, collator: type, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    model = make().train()
+    found = keep_documents_apart(model, 0)
+    assert type(found) is collator
+    assert model.config._attn_implementation == name
+    assert model.training
+
+
+def test_the_own_attention_of_a_model_keeps_documents_apart_too(rows: list[dict[str, Any]]) -> None:
     torch.manual_seed(0)
-    assert keeps_documents_apart(llama(), FlatCollator())
-    assert not keeps_documents_apart(hybrid(), FlatCollator())
+    model = softcapped()
+    collate = keep_documents_apart(model, 0)
+    found = model(**collate(rows), use_cache=False)
+    for index, row in enumerate(rows):
+        start = 0
+        for length in row["seq_lengths"]:
+            ids = torch.as_tensor(row["input_ids"][start : start + length])[None]
+            alone = model(input_ids=ids, use_cache=False).logits[0]
+            torch.testing.assert_close(
+                found.logits[index, start : start + length], alone, atol=1e-5, rtol=1e-5
+            )
+            start += length

@@ -10,6 +10,7 @@ import pytest
 
 from alloy.data.config import SourceConfig
 from alloy.data.sources import read_rows
+from alloy.errors import InputError
 
 CALL = {"name": "add", "arguments": {"a": 1}}
 ADD = {
@@ -180,6 +181,29 @@ def test_columns_say_which_is_which(tmp_path: Path) -> None:
     assert [turn["content"] for turn in found.messages] == ["2+2?", "4"]
 
 
+def test_columns_that_tell_a_shape_go_before_what_a_row_has_beside(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"problem": "2+2?", "solution": "4", "messages": [user("no"), assistant("no")]}
+    path.write_text(json.dumps(row) + "\n")
+    (found,) = read_rows(SourceConfig(path=path, columns={"prompt": "problem", "completion": "solution"}), 0)
+    assert [turn["content"] for turn in found.messages] == ["2+2?", "4"]
+
+
+def test_answers_of_tools_stand_in_the_order_of_their_calls(tmp_path: Path) -> None:
+    calls = [{"id": i, "function": {"name": i, "arguments": "{}"}} for i in ("weather", "clock")]
+    answers = [{"role": "tool", "tool_call_id": i, "content": f"of {i}"} for i in ("clock", "weather")]
+    turns = [user("x"), assistant("", tool_calls=calls), *answers, assistant("y")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": turns}) + "\n")
+    (found,) = read_rows(SourceConfig(path=path), 0)
+    assert [turn["content"] for turn in found.messages] == ["x", "", "of weather", "of clock", "y"]
+    assert found.messages[1]["tool_calls"] == [{"name": i, "arguments": {}} for i in ("weather", "clock")]
+    turns[2]["tool_call_id"] = "tea"
+    path.write_text(json.dumps({"messages": turns}) + "\n")
+    with pytest.raises(InputError, match="a tool answers the call 'tea', which there is not"):
+        list(read_rows(SourceConfig(path=path), 0))
+
+
 def test_parquet_row_numbers_and_limit(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.Table.from_pylist([{"prompt": str(n), "completion": "x"} for n in range(1500)]), path)
@@ -208,8 +232,6 @@ def test_a_dataset_by_name(tmp_path: Path, streaming: bool, monkeypatch: pytest.
 
 
 def test_a_dataset_that_is_not_there(tmp_path: Path) -> None:
-    from alloy.errors import InputError
-
     with pytest.raises(
         InputError, match=r"the dataset cannot be loaded .*Correct hub, subset, split or revision"
     ):

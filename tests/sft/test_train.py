@@ -77,10 +77,13 @@ def test_what_was_left_out_lies_in_the_run_folder(tiny_model_folder: Path, tmp_p
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "x"}, rows[3]]))
     artifact = run(config(tiny_model_folder, tmp_path / "run", data={"sources": [{"path": str(path)}]}))
-    (entry,) = (json.loads(line) for line in (tmp_path / "run" / "rejected.jsonl").read_text().splitlines())
-    assert entry["where"] == f"{path}:151"
-    told = {name: artifact.metrics[f"data/{name}"] for name in ("rows", "rejected", "duplicates", "examples")}
-    assert told == {"rows": 152, "rejected": 1, "duplicates": 1, "examples": 150}
+    told = [json.loads(line) for line in (tmp_path / "run" / "rejected.jsonl").read_text().splitlines()]
+    assert [entry["where"] for entry in told] == [f"{path}:151", f"{path}:152"]
+    assert told[1]["reason"] == "said before in another row"
+    counts = {
+        name: artifact.metrics[f"data/{name}"] for name in ("rows", "rejected", "duplicates", "examples")
+    }
+    assert counts == {"rows": 152, "rejected": 1, "duplicates": 1, "examples": 150}
 
 
 def test_too_many_bad_rows_stop_before_a_model_is_loaded(
