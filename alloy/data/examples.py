@@ -56,7 +56,7 @@ def open_store(
     Raises:
         InputError: an unreadable source, or more bad rows than the config allows.
     """
-    work = _Work(leaf, config, tokenizer, seed)
+    work = Work(leaf, config, tokenizer, seed)
     folder = (cache or cache_folder() / "data") / work.fingerprint()
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Other processes of the same run, and other runs, wait here and then find the store.
@@ -81,7 +81,7 @@ def hub_commit(source: SourceConfig) -> str | None:
         return f"unknown, {time.time_ns()}"
 
 
-class _Work:
+class Work:
     """What is done to each chunk of a source; a process gets it once, when it starts."""
 
     def __init__(
@@ -128,7 +128,10 @@ class _Work:
         origin: list[tuple[int, int]] = []
         for number, raw in raw_rows(chunk):
             where = place(source, number)
-            if self.leaf.rate < 1 and draw(where, "take", self.seed) >= self.leaf.rate:
+            if (
+                self.leaf.rate < 1
+                and draw(f"{Path(source.name).name}:{number}", "take", self.seed) >= self.leaf.rate
+            ):
                 continue
             counts["rows"] += 1
             if isinstance(raw, dict):
@@ -178,7 +181,7 @@ class _Work:
         return list(rows)
 
 
-def _make(work: _Work, folder: Path) -> Store:
+def _make(work: Work, folder: Path) -> Store:
     source = work.leaf.source
     workers = work.config.workers or os.cpu_count() or 1
     before = contents(source)
@@ -200,10 +203,10 @@ def _make(work: _Work, folder: Path) -> Store:
     return write_store(folder, fill)
 
 
-_work: _Work | None = None
+_work: Work | None = None
 
 
-def _start(work: _Work) -> None:
+def _start(work: Work) -> None:
     global _work
     _work = work
     # Each process has a core of its own.
@@ -215,7 +218,7 @@ def _portion(chunk: Chunk) -> Portion:
     return _work.portion(chunk)
 
 
-def _in_processes(work: _Work, found: Iterator[Chunk], workers: int) -> Iterator[Portion]:
+def _in_processes(work: Work, found: Iterator[Chunk], workers: int) -> Iterator[Portion]:
     """Portions in the order of their chunks; only a few chunks are in memory at once."""
     # Forked, a process has the tokenizer at once.
     with ProcessPoolExecutor(workers, get_context("fork"), _start, (work,)) as pool:

@@ -22,7 +22,8 @@ class Row:
 
     Attributes:
         thinking: False teaches it with thinking off.
-        where: file and line, or the task's id; for messages about it, and for its own random draws.
+        where: file and line, or the task's id; for messages about it.
+        key: what its own random draws depend on, wherever the file lies; `where` when empty.
         budget: tokens that its thinking was cut to.
     """
 
@@ -30,6 +31,7 @@ class Row:
     tools: list[dict[str, Any]]
     thinking: bool
     where: str
+    key: str = ""
     budget: int | None = None
 
 
@@ -145,15 +147,17 @@ def to_row(raw: Any, source: SourceConfig, number: int) -> Row:
         if not raw.demonstration:
             raise InputError(f"{raw.id}: this environment has no demonstrations. Take it out of the sources.")
         found, where = Conversation([*raw.messages, *raw.demonstration], raw.tools), raw.id
+        key = raw.id
     else:
         row = {ours: raw.get(theirs) for ours, theirs in source.columns.items()} | {
             key: value for key, value in raw.items() if key not in source.columns
         }
         shape: Shape = shape_of(row, source.columns) if source.shape == "auto" else SHAPES[source.shape]
         found, where = shape(row), place(source, number)
+        key = f"{Path(source.name).name}:{number}"
     thought = any(turn.get("thinking") for turn in found.messages)
     thinking = thought if found.thinking is None else found.thinking
-    return Row(found.messages, found.tools, thinking and source.thinking, where)
+    return Row(found.messages, found.tools, thinking and source.thinking, where, key)
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def strip_reasoning(rows: Iterable[Row], config: ReasoningOffConfig, seed: int) 
     Source: Nemotron Nano 2 (arXiv:2508.14444), SFT stage 1: about 10% of the prompts.
     """
     for row in rows:
-        chosen = row.thinking and draw(row.where, "reasoning-off", seed) < config.share
+        chosen = row.thinking and draw(row.key or row.where, "reasoning-off", seed) < config.share
         if not chosen or config.mode == "copy":
             yield row
         if chosen:
@@ -40,10 +40,10 @@ def truncate_thinking(
     for row in rows:
         last = row.messages[-1]
         thought = last.get("thinking")
-        if not row.thinking or not thought or draw(row.where, "truncate", seed) >= config.share:
+        if not row.thinking or not thought or draw(row.key or row.where, "truncate", seed) >= config.share:
             yield row
             continue
-        rng = random.Random(f"{seed}/cut/{row.where}")
+        rng = random.Random(f"{seed}/cut/{row.key or row.where}")
         cut = (
             rng.choice(config.budgets)
             if config.budgets
@@ -58,6 +58,6 @@ def truncate_thinking(
         yield replace(row, messages=[*row.messages[:-1], {**last, "thinking": kept}], budget=cut)
 
 
-def draw(where: str, purpose: str, seed: int) -> float:
+def draw(key: str, purpose: str, seed: int) -> float:
     """A row's own number from 0 to 1: it does not depend on the rows before it."""
-    return random.Random(f"{seed}/{purpose}/{where}").random()
+    return random.Random(f"{seed}/{purpose}/{key}").random()

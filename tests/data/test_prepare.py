@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -5,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alloy.data.config import (
     CheckConfig,
@@ -14,9 +17,9 @@ from alloy.data.config import (
     SourceConfig,
     TruncateConfig,
 )
-from alloy.data.examples import Leaf, open_store
+from alloy.data.examples import Leaf, Work, open_store
 from alloy.data.prepare import Prepared, prepare
-from alloy.data.sources import read_rows
+from alloy.data.sources import Chunk, read_rows
 from alloy.data.store import Portion, Store, write_store
 from alloy.environments.registry import ENVIRONMENTS
 from alloy.errors import InputError
@@ -71,9 +74,12 @@ def test_nothing_is_lost_between_rows_and_sequences(tiny_tokenizer: Any) -> None
     assert counts["fill"] == pytest.approx(counts["tokens"] / (400 * counts["sequences"]))
 
 
-def test_the_same_seed_prepares_the_same_sequences(tiny_tokenizer: Any) -> None:
+def test_the_same_seed_prepares_the_same_sequences(tiny_tokenizer: Any, tmp_path: Path) -> None:
     config = DataConfig(sources=sources(math=20))
-    first, again, other = (documents(prepare(config, tiny_tokenizer, 300, seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        documents(prepare(config, tiny_tokenizer, 300, seed, tmp_path / str(number)))
+        for number, seed in enumerate((0, 0, 1))
+    )
     assert first == again
     assert first != other
 
@@ -82,7 +88,7 @@ def test_the_same_seed_prepares_the_same_sequences(tiny_tokenizer: Any) -> None:
 def test_no_result_depends_on_the_number_of_processes(
     tiny_tokenizer: Any, tmp_path: Path, workers: int
 ) -> None:
-    rows = [{"prompt": f"{n}+1?", "completion": str(n + 1)} for n in range(1600)]
+    rows = [{"prompt": f"{n}+1?", "completion": str(n + 1), "thinking": "t"} for n in range(1600)]
     rows[700] = {"prompt": "x"}
     config = from_file(write(tmp_path, *rows), workers=workers, reasoning_off=ReasoningOffConfig(share=0.5))
     prepared = prepare(config, tiny_tokenizer, 200, 0, tmp_path / "cache")
@@ -91,9 +97,11 @@ def test_no_result_depends_on_the_number_of_processes(
     assert store.rows.tolist() == [n for n in range(1, 1601) if n != 701]
     assert prepared.counts["rows"] == 1600
     assert [entry["where"] for entry in prepared.rejected] == [f"{tmp_path / 'rows.jsonl'}:701"]
-    first = tiny_tokenizer.decode(store.tokens[: store.lengths[0]])
-    assert "0+1?" in first
-    assert first.endswith("1<|im_end|>")
+    texts = [tiny_tokenizer.decode(store.tokens[a:b]) for a, b in itertools.pairwise(store.starts)]
+    assert all(f"user\n{n - 1}+1?<" in text for n, text in zip(store.rows, texts, strict=True))
+    # Each row's own draw, whichever process made it: the same half with either number of processes.
+    off = [n for n, text in zip(store.rows, texts, strict=True) if "<think></think>" in text]
+    assert (len(off), sum(off)) == (826, 664226)
 
 
 def test_a_source_is_tokenised_once_for_the_same_inputs(tiny_tokenizer: Any, tmp_path: Path) -> None:
@@ -301,6 +309,109 @@ def test_shares_of_tokens_through_the_whole_way(tiny_tokenizer: Any, tmp_path: P
     assert sum("long" in text for _, text in found) == 100  # the larger share runs out first
 
 
+def blended(folder: Path, name: str, *inner: dict[str, Any], **outer: Any) -> SourceConfig:
+    path = folder / name
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "data": {
+                    "sources": [{k: str(v) if k == "path" else v for k, v in each.items()} for each in inner]
+                }
+            }
+        )
+    )
+    return SourceConfig(blend=path, **outer)
+
+
+def letters(folder: Path, letter: str, count: int) -> Path:
+    """Rows of one length."""
+    return write(
+        folder, *[{"prompt": f"{n:04}?", "completion": letter} for n in range(count)], name=f"{letter}.jsonl"
+    )
+
+
+def taken(prepared: Prepared, tokenizer: Any) -> dict[str, int]:
+    ends = [tokenizer.decode(ids).removesuffix("<|im_end|>")[-1] for ids, _ in documents(prepared)]
+    return {letter: ends.count(letter) for letter in sorted(set(ends))}
+
+
+def test_a_blend_within_a_blend_keeps_its_proportions(tiny_tokenizer: Any, tmp_path: Path) -> None:
+    a, b, c = (letters(tmp_path, letter, 100) for letter in "abc")
+    nine_to_one = ({"path": a, "weight": 9}, {"path": b, "weight": 1})
+    whole = DataConfig(sources=[blended(tmp_path, "x.yaml", *nine_to_one)])
+    assert taken(prepare(whole, tiny_tokenizer, 200, 0), tiny_tokenizer) == {"a": 100, "b": 11}
+    tenth = DataConfig(sources=[blended(tmp_path, "x.yaml", *nine_to_one, epochs=0.1), SourceConfig(path=c)])
+    counts = taken(prepare(tenth, tiny_tokenizer, 200, 0), tiny_tokenizer)
+    assert counts["c"] == 100
+    assert counts["a"] + counts.get("b", 0) == 11  # of 111
+    shared = DataConfig(sources=[SourceConfig(path=c), blended(tmp_path, "x.yaml", *nine_to_one, share=0.2)])
+    counts = taken(prepare(shared, tiny_tokenizer, 200, 0), tiny_tokenizer)
+    assert counts["a"] + counts["b"] == 25  # a fifth of 125
+
+
+@pytest.mark.parametrize(
+    ("inner", "said"),
+    [
+        ([{"share": 0.9}, {"share": 0.9}], "the shares add up to 1.8"),
+        ([{"share": 1.0}, {}], "the shares leave nothing"),
+        ([{"epoch": 3}], "Extra inputs are not permitted"),
+    ],
+)
+def test_a_blend_that_cannot_be_is_told_with_its_file(
+    tiny_tokenizer: Any, tmp_path: Path, inner: list[dict[str, Any]], said: str
+) -> None:
+    source = blended(tmp_path, "x.yaml", *({"environment": "math", "rows": 2, **each} for each in inner))
+    with pytest.raises(InputError) as caught:
+        prepare(DataConfig(sources=[source]), tiny_tokenizer, 200, 0)
+    assert str(caught.value).startswith(f"{tmp_path / 'x.yaml'}: data")
+    assert said in str(caught.value)
+
+
+def test_a_change_inside_a_blended_stage_is_a_change(tmp_path: Path) -> None:
+    prints = []
+    for epochs in (1, 2):
+        source = blended(tmp_path, "x.yaml", {"environment": "math", "rows": 2, "epochs": epochs})
+        prints.append(DataConfig(sources=[source]).fingerprint())
+    assert prints[0] != prints[1]
+
+
+def test_a_row_of_two_sources_stays_in_the_one_that_is_taken_whole(
+    tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"{n}?", "completion": "x"} for n in range(300)]
+    web, tools = write(tmp_path, *rows, name="web.jsonl"), write(tmp_path, *rows[:50], name="tools.jsonl")
+    config = DataConfig(sources=[SourceConfig(path=web, share=0.3), SourceConfig(path=tools)])
+    found = documents(prepare(config, tiny_tokenizer, 200, 0))
+    texts = [tiny_tokenizer.decode(ids) for ids, _ in found]
+    for n in range(50):
+        assert any(f"user\n{n}?" in text for text in texts), n
+
+
+def test_a_column_that_no_row_has(tiny_tokenizer: Any, tmp_path: Path) -> None:
+    path = write(tmp_path, {"question": "a", "completion": "b"}, {"question": "c", "completion": "d"})
+    columns = {"prompt": "question", "thinking": "thinkk"}
+    with pytest.raises(InputError, match="no row has the column 'thinkk'. Correct `columns`."):
+        prepare(DataConfig(sources=[SourceConfig(path=path, columns=columns)]), tiny_tokenizer, 200, 0)
+
+
+def test_a_source_that_changes_while_it_is_read(
+    tiny_tokenizer: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from alloy.data import examples
+
+    path = write(tmp_path, GOOD)
+    whole = examples.chunks
+
+    def chunks(*given: Any) -> Any:
+        yield from whole(*given)
+        path.write_text(json.dumps(GOOD | {"prompt": "other"}) + "\n")
+
+    monkeypatch.setattr(examples, "chunks", chunks)
+    with pytest.raises(InputError, match="it changed while it was read"):
+        prepare(from_file(path), tiny_tokenizer, 200, 0, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*/store.json"))
+
+
 # Thinking budgets in the data.
 
 
@@ -323,6 +434,71 @@ def test_a_trace_is_cut_to_one_of_the_budgets_and_the_template_is_told(
     for text in texts:
         thought = cut + "\n" if text.startswith("budget 2") else ""
         assert text.endswith(f"assistant\n<think>\n{thought}</think>\nwhole answer<|im_end|>")
+
+
+# Ten thousand rows of anything: each becomes examples, or is told what is wrong.
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.text(max_size=6),
+    st.sampled_from(["user", "assistant", "on", "[]", "{}", "<think>"]),
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+CALL = {"id": "x", "function": {"name": "add", "arguments": "{}"}}
+TURN = st.dictionaries(
+    st.sampled_from(
+        ["role", "from", "content", "value", "tool_calls", "thinking", "reasoning_content", "tool_call_id"]
+    ),
+    st.one_of(ANYTHING, st.just([CALL])),
+    max_size=5,
+) | st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": st.text(max_size=8)},
+    optional={"thinking": st.text(max_size=4), "tool_calls": st.just([CALL])},
+)
+NAMES = [
+    "messages",
+    "conversations",
+    "instruction",
+    "input",
+    "output",
+    "history",
+    "prompt",
+    "completion",
+    "thinking",
+]
+ROW = st.dictionaries(
+    st.sampled_from([*NAMES, "tools", "metadata", "reasoning", "system"]),
+    st.one_of(ANYTHING, st.lists(TURN, max_size=4), st.just([{"name": "add"}])),
+    max_size=4,
+)
+
+
+@settings(max_examples=10_000)
+@given(st.one_of(ROW.map(lambda row: json.dumps(row).encode()), st.binary(max_size=30)))
+def test_no_row_is_a_crash(tiny_tokenizer: Any, line: bytes) -> None:
+    source = SourceConfig(path=Path("rows.jsonl"))
+    work = Work(
+        Leaf(source),
+        DataConfig(sources=[source], reasoning_off=ReasoningOffConfig(share=0.5)),
+        tiny_tokenizer,
+        0,
+    )
+    portion = work.portion(Chunk(1, [line]))
+    assert portion.counts["rows"] == (line != b"")
+    if portion.counts["rejected"]:
+        (entry,) = portion.rejected
+        assert entry["where"] == "rows.jsonl:1"
+        assert entry["reason"].strip()
+        assert "cannot be read" not in entry["reason"]  # every kind of bad row has words of its own
+    else:
+        assert len(portion.arrays["lengths"]) >= portion.counts["rows"]
+        assert portion.arrays["losses"].min(initial=1) > 0
 
 
 # What the project makes itself is good data.
