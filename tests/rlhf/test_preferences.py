@@ -74,7 +74,7 @@ GOOD = {"prompt": "q", "chosen": "a", "rejected": "b"}
         ({"prompt": "q", "chosen": "a"}, "no rejected. Rename the columns."),
         ({"question": "q"}, "no prompt and no chosen and no rejected"),
         ({**GOOD, "prompt": 3}, "a prompt is a text or a list of turns, not '3'"),
-        ({**GOOD, "prompt": [{"role": "human", "content": "q"}]}, "a turn's role is 'human'"),
+        ({**GOOD, "prompt": [{"role": "owl", "content": "q"}]}, "a turn's role is 'owl'"),
         ({**GOOD, "chosen": []}, "an answer is a text or a list of turns, not '[]'"),
         ({**GOOD, "rejected": [{"role": "assistant"}]}, "an answer is a text or a list of turns"),
         ({**GOOD, "margin": "much"}, "margin is 'much', a number is needed"),
