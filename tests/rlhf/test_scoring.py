@@ -115,3 +115,17 @@ def test_pairs_that_do_not_fit_are_left_out_and_counted(capsys: pytest.CaptureFi
     )
     with pytest.raises(InputError, match=r"none of the 3 pairs fits into train.max_sequence_tokens = 4"):
         _fitting(rows, 4)
+
+
+def test_the_answer_is_read_where_a_template_rewrites_history() -> None:
+    """Under Qwen3's rule the conversation is two sequences: the last one holds the answer."""
+    from tests.test_template import bytes_tokenizer
+
+    tokenizer = bytes_tokenizer("qwen3")
+    prompt = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "thinking": "t"},
+        {"role": "user", "content": "c"},
+    ]
+    for answer in ("GOOD", "BAD"):
+        assert tokenizer.decode(encode_answer(tokenizer, prompt, answer)).endswith(f"{answer}<|im_end|>")
