@@ -28,7 +28,7 @@ from alloy.data.sources import Chunk, Row, chunks, place, raw_rows, to_row
 from alloy.data.store import Portion, Store, write_store
 from alloy.data.transforms import draw, strip_reasoning, truncate_thinking
 from alloy.errors import InputError, StageError
-from alloy.template import Encoded, chat_template
+from alloy.template import Encoded, Piece, chat_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -81,6 +81,10 @@ def hub_commit(source: SourceConfig) -> str | None:
         return f"unknown, {time.time_ns()}"
 
 
+class _Contaminated(RowError):
+    """It repeats an evaluation set."""
+
+
 class Work:
     """What is done to each chunk of a source; a process gets it once, when it starts."""
 
@@ -120,7 +124,6 @@ class Work:
     def portion(self, chunk: Chunk) -> Portion:
         """The chunk's rows as examples, and those that were left out."""
         source = self.leaf.source
-        tell = self.config.truncate is not None and self.config.truncate.tell
         counts = dict.fromkeys(("rows", "rejected", "contaminated", "thinking_off", "truncated"), 0)
         counts |= {f"column {theirs}": 0 for theirs in source.columns.values()}
         rejected: list[dict[str, Any]] = []
@@ -138,33 +141,42 @@ class Work:
                 for theirs in source.columns.values():
                     counts[f"column {theirs}"] += theirs in raw
             try:
-                row = to_row(raw, source, number)
-                check(Conversation(row.messages, row.tools), self.config.checks.repeats, self.template.ends)
-                shared = self.evaluation.shared(row.messages) if self.evaluation else None
-                if shared is not None:
-                    counts["contaminated"] += 1
-                    rejected.append(_entry(source, where, f"shares with an evaluation set: {shared!r}"))
-                    continue
-                made = self._transformed(row)
-                sequences = [
-                    sequence
-                    for each in made
-                    for sequence in self.template.sequences(
-                        each.messages,
-                        each.tools,
-                        None if each.thinking else False,
-                        each.budget if tell else None,
-                    )
-                ]
-            except (RowError, InputError) as error:
-                counts["rejected"] += 1
-                rejected.append(_entry(source, where, str(error)))
+                row, made, sequences = self._examples(raw, number)
+            except Exception as error:  # whatever a row holds, it is one row
+                counts["contaminated" if isinstance(error, _Contaminated) else "rejected"] += 1
+                known = isinstance(error, RowError | InputError)
+                reason = str(error) if known else f"cannot be read ({type(error).__name__}: {error})"
+                rejected.append(_entry(source, where, reason))
                 continue
             counts["thinking_off"] += sum(not each.thinking for each in made)
             counts["truncated"] += sum(each.budget is not None for each in made)
             pieces += sequences
             origin += [(number, _hash(row))] * len(sequences)
         return Portion(_arrays(self.template.encode(pieces), origin), rejected, counts)
+
+    def _examples(self, raw: Any, number: int) -> tuple[Row, list[Row], list[list[Piece]]]:
+        """The row, what the transforms make of it, and the sequences of all that.
+
+        Raises:
+            RowError, InputError: what is wrong with it.
+        """
+        row = to_row(raw, self.leaf.source, number)
+        check(Conversation(row.messages, row.tools), self.config.checks.repeats, self.template.ends)
+        shared = self.evaluation.shared(row.messages) if self.evaluation else None
+        if shared is not None:
+            raise _Contaminated(f"shares with an evaluation set: {shared!r}")
+        made = self._transformed(row)
+        tell = self.config.truncate is not None and self.config.truncate.tell
+        sequences = [
+            sequence
+            for each in made
+            for sequence in self.template.sequences(
+                each.messages, each.tools, None if each.thinking else False, each.budget if tell else None
+            )
+        ]
+        if not self.template.splits:
+            self.template.encode(sequences)  # a token over the border of two sides is this row's fault
+        return row, made, sequences
 
     def _transformed(self, row: Row) -> list[Row]:
         rows: Iterator[Row] = iter([row])

@@ -190,6 +190,24 @@ def test_a_template_that_cannot_show_a_row_names_both(
     assert f"{path}:1: the chat template of " in str(caught.value)
 
 
+def test_a_token_over_a_border_is_the_fault_of_its_row(tmp_path: Path) -> None:
+    from tests.test_template import spaced_tokenizer
+
+    tokenizer = spaced_tokenizer("mistral")
+    tokenizer.add_tokens(["]x"])
+    template = (
+        "{%- for m in messages -%}{{- '[' + m.role + ']' + m.content -}}{%- if m.role == 'assistant' -%}"
+        "{{- eos_token -}}{%- endif -%}{%- endfor -%}{%- if add_generation_prompt -%}{{- '[assistant]' -}}{%- endif -%}"
+    )
+    tokenizer.chat_template = template
+    path = write(tmp_path, GOOD, {"prompt": "a", "completion": "x"}, {"prompt": "a", "completion": "y"})
+    prepared = prepare(from_file(path, checks=CheckConfig(max_rejected_share=0.5)), tokenizer, 100, 0)
+    assert prepared.counts["examples"] == 2
+    (entry,) = prepared.rejected
+    assert entry["where"] == f"{path}:2"
+    assert "the token ']x' is written by two sides" in entry["reason"]
+
+
 def test_equal_rows_are_learned_from_once(tiny_tokenizer: Any, tmp_path: Path) -> None:
     first = write(tmp_path, GOOD, {"prompt": "a", "completion": "b"}, GOOD)
     second = write(tmp_path, GOOD, {"prompt": "c", "completion": "d"}, name="more.jsonl")
