@@ -27,6 +27,8 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=12)
     arguments.add_argument("--sequence", type=int, default=4096)
     arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--packed-rows", type=int, default=2, help="sequences of a batch, packed")
+    arguments.add_argument("--unpacked-rows", type=int, default=8, help="examples of a batch, unpacked")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(Path(folder), given)
@@ -102,7 +104,7 @@ def run(name: str, folder: Path, tokenizer: Any, rows: Any, output: Path, given:
     ours, packed = name == "ours", name != "trl unpacked"
     shared: dict[str, Any] = {
         "output_dir": str(output), "max_steps": given.steps, "use_cpu": True, "bf16": False, "seed": 0,
-        "per_device_train_batch_size": 2 if packed else 8, "save_strategy": "no", "report_to": [],
+        "per_device_train_batch_size": given.packed_rows if packed else given.unpacked_rows, "save_strategy": "no", "report_to": [],
         "disable_tqdm": True, "learning_rate": 1e-4, "gradient_checkpointing": False, "logging_steps": 1000,
     }  # fmt: skip
     if ours:
