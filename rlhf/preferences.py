@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from alloy.data.sources import read_jsonl, read_turn
+from alloy.data.sources import read_jsonl, read_turns
 from alloy.environments.registry import make_environment
 from alloy.environments.task import Message
 from alloy.errors import InputError
@@ -67,7 +67,7 @@ def _prompt(value: Any, where: str) -> list[Message]:
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
     if isinstance(value, list) and value:
-        return [read_turn(turn, where) for turn in value]
+        return read_turns(value, where)
     raise InputError(f"{where}: a prompt is a text or a list of turns, not {str(value)[:60]!r}.")
 
 

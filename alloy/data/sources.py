@@ -39,7 +39,7 @@ class Row:
 class Chunk:
     """Some rows of a source as they stand there: lines, tasks, or a table of Arrow's.
 
-    Chunks are what travels to another process; `rows_in` makes rows of them there.
+    Chunks are what travels to another process; `raw_rows` and `to_row` make rows of them there.
     """
 
     first: int
@@ -80,15 +80,6 @@ def raw_rows(chunk: Chunk) -> Iterator[tuple[int, Any]]:
             yield number, error
 
 
-def rows_in(chunk: Chunk, source: SourceConfig) -> Iterator[tuple[int, Row | RowError]]:
-    """Each row's number, and the row or what is wrong with it."""
-    for number, raw in raw_rows(chunk):
-        try:
-            yield number, to_row(raw, source, number)
-        except RowError as error:
-            yield number, error
-
-
 def read_rows(source: SourceConfig, seed: int) -> Iterator[Row]:
     """The rows of a source that has no bad one, the same for the same seed.
 
@@ -96,9 +87,11 @@ def read_rows(source: SourceConfig, seed: int) -> Iterator[Row]:
         InputError: a missing file, or a bad row with where it stands.
     """
     for chunk in chunks(source, seed):
-        for number, row in rows_in(chunk, source):
-            if isinstance(row, RowError):
-                raise InputError(f"{place(source, number)}: {row}. Correct or remove the row.")
+        for number, raw in raw_rows(chunk):
+            try:
+                row = to_row(raw, source, number)
+            except RowError as error:
+                raise InputError(f"{place(source, number)}: {error}. Correct or remove the row.") from None
             yield row
 
 
@@ -123,16 +116,16 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             raise InputError(f"{path}:{number}: {error}. One object a line is needed.") from None
 
 
-def read_turn(turn: Any, where: str) -> Message:
-    """One turn of a file in our shape.
+def read_turns(turns: list[Any], where: str) -> list[Message]:
+    """Turns of a file in our shape.
 
     Raises:
         InputError: an unknown role, or a part of the wrong type.
     """
     try:
-        return messages({"messages": [turn]}).messages[0]
+        return messages({"messages": turns}).messages
     except RowError as error:
-        raise InputError(f"{where}: {error}.") from None
+        raise InputError(f"{where}: {error}. Correct or remove the row.") from None
 
 
 def to_row(raw: Any, source: SourceConfig, number: int) -> Row:

@@ -100,3 +100,18 @@ def test_too_few_rows_and_margins_on_some_only(tmp_path: Path) -> None:
 def test_an_environment_without_pairs() -> None:
     with pytest.raises(InputError, match="'math' makes no preference pairs. Use 'chat'."):
         read_preferences(PreferenceConfig(environment="math", pairs=1, held_out=1), 0)
+
+
+def test_a_prompt_is_read_whole(tmp_path: Path) -> None:
+    """An empty system turn says nothing, and a tool's answer belongs to a call of the turn before."""
+    call = {"id": "x", "function": {"name": "add", "arguments": "{}"}}
+    prompt = [
+        {"role": "system", "content": ""},
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "1", "tool_call_id": "x"},
+    ]
+    path = write(tmp_path, *[{"prompt": prompt, "chosen": "a", "rejected": "b"}] * 2)
+    (pair,), _ = read(path)
+    assert [turn["role"] for turn in pair.prompt] == ["user", "assistant", "tool"]
+    assert pair.prompt[2] == {"role": "tool", "content": "1"}
