@@ -37,9 +37,8 @@ check: setup ## Lint, formatting, types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: setup ## Measure beside the peers: about half an hour
-	for name in $(basename $(notdir $(wildcard bench/[a-z]*_*.py bench/packing.py bench/preparation.py))); do \
-	  $(PY) -m bench.$$name || exit 1; done
+bench: setup ## Measure beside the peers
+	for name in packing preparation sft_throughput blend_memory; do $(PY) -m bench.$$name || exit 1; done
 
 sft grpo dpo rlhf merge: setup ## One kind of stage of a recipe: make sft RECIPE=smollm2
 	$(RUN) --package $@

@@ -128,8 +128,7 @@ class ChatTemplate:
         marked: it has `{% generation %}`.
         thought_key: the key of a turn that it reads thinking from. Without one thinking is put where
             models of such templates write it: into the content, in tags.
-        switched: it has an argument that switches thinking on and off.
-        reads_control: it looks for `/no_think` in the turns instead.
+        reads_control: it has no argument that switches thinking, and looks for `/no_think` in the turns.
         budget_argument: the name of its argument for a thinking budget, where it has one.
         splits: pieces may be tokenised apart (a tokenizer that puts a space before a text may not).
         ends: the tokenizer's special tokens, as text.
@@ -138,8 +137,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", source: str) -> None:
         self.tokenizer, self.source = tokenizer, source
         self.marked = bool(_MARKS.search(source))
-        self.switched = "enable_thinking" in source
-        self.reads_control = not self.switched and "/no_think" in source
+        self.reads_control = "enable_thinking" not in source and "/no_think" in source
         self.budget_argument = next((name for name in _BUDGETS if name in source), None)
         self.splits = _splits(tokenizer)
         special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]

@@ -157,12 +157,13 @@ FIXTURES: dict[str, tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, A
 }
 
 
-@pytest.mark.parametrize("kind", FIXTURES)
-@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+# A column of texts and lists is none that Arrow has.
+CASES = [(k, e) for k in FIXTURES for e in ("jsonl", "parquet") if (k, e) != ("content in parts", "parquet")]
+
+
+@pytest.mark.parametrize(("kind", "ending"), CASES)
 def test_a_shape_is_read_into_ours(tmp_path: Path, kind: str, ending: str) -> None:
     row, messages, tools, thinking = FIXTURES[kind]
-    if kind == "content in parts" and ending == "parquet":
-        return  # a column of texts and lists is none that Arrow has
     path = tmp_path / f"rows.{ending}"
     if ending == "jsonl":
         path.write_text(json.dumps(row) + "\n")
