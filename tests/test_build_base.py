@@ -1,10 +1,15 @@
 """A base model from scratch: what its tokenizer makes of texts, and what its seed decides."""
 
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
+from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from alloy.base import ModelShape
+from alloy.base import BaseConfig, ModelShape
 from alloy.build_base import random_model, teach_chat_format, train_tokenizer
 from alloy.chat import PAD, TAG_TOKENS, TEMPLATE, TURN_CLOSE
 
@@ -74,3 +79,24 @@ def _bytes_only() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+def corpus(**source: Any) -> BaseConfig:
+    return BaseConfig.model_validate(
+        {"output": "runs/mine/base", "source": "scratch", "shape": {}, "corpus": [source]}
+    )
+
+
+def test_a_corpus_takes_no_blend() -> None:
+    with pytest.raises(
+        ValidationError, match="a corpus takes no `blend`: name that file's sources themselves"
+    ):
+        corpus(blend="configs/demo/sft-1.yaml")
+
+
+def test_a_corpus_of_files_is_known_by_what_they_hold(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n')
+    before = corpus(path=str(path)).data_fingerprint()
+    path.write_text('{"prompt": "a", "completion": "c"}\n')
+    assert corpus(path=str(path)).data_fingerprint() != before
