@@ -69,6 +69,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise InputError(
             "alloy verify workbench: --data is needed. Name the folder with the benchmark's files."
         )
+    if options.name == "code":
+        from alloy.verify.sandbox import isolation, not_isolated
+
+        told = "; ".join(not_isolated(isolation()))
+        print(f"programs are isolated by {isolation()}; a hostile one can still: {told}", file=sys.stderr)
     if options.name == "workbench":
         # What is wrong with the folder is said once and before any row, not in every verdict.
         importlib.import_module("alloy.environments.workbench").row_verifier(Path(options.data))

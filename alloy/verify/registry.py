@@ -4,6 +4,7 @@ import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -74,6 +75,18 @@ class ReasoningGymRow(CompletionRow):
         if isinstance(row, dict) and "entry" not in row and "answer" in row:
             return row | {"entry": {key: row.get(key) for key in ("question", "answer", "metadata")}}
         return row
+
+
+class CodeRow(CompletionRow):
+    """`tests` are code that raises when it fails, `inputs` pairs of standard input and output."""
+
+    tests: list[str] = Field(default_factory=list)
+    inputs: list[tuple[str, str]] = Field(default_factory=list)
+    entry_point: str | None = None
+    prompt: str = ""
+    seconds: float = Field(5.0, gt=0)
+    """Of all tests together; keep it below the pool's limit, or what never ends is nobody's fault."""
+    memory_mib: int = Field(512, gt=0)
 
 
 class WorkbenchRow(BaseModel):
@@ -183,6 +196,27 @@ def _prepare_reasoning_gym() -> None:
     assert reasoning_gym
 
 
+def _code(row: CodeRow) -> Verdict:
+    from alloy.verify.code import verify_code
+    from alloy.verify.sandbox import Limits
+
+    limits = Limits(
+        seconds=row.seconds,
+        cpu_seconds=ceil(row.seconds),
+        memory_bytes=row.memory_mib * 2**20,
+    )
+    return verify_code(
+        row.completion, row.tests, row.inputs, row.entry_point, row.prompt, limits, row.thinking_opened
+    )
+
+
+def _prepare_code() -> None:
+    from alloy.verify import code, sandbox
+
+    assert code
+    sandbox.isolation()
+
+
 def _workbench(row: WorkbenchRow) -> Verdict:
     workbench = importlib.import_module("alloy.environments.workbench")
     judge = _row_verifiers.get(row.data) or workbench.row_verifier(Path(row.data))
@@ -197,6 +231,7 @@ VERIFIERS: dict[str, Verifier] = {
     "instructions": Verifier(InstructionsRow, _instructions, _prepare_instructions),
     "choice": Verifier(ChoiceRow, _choice),
     "schema": Verifier(SchemaRow, _schema, _prepare_schema),
+    "code": Verifier(CodeRow, _code, _prepare_code),
     "format": Verifier(FormatRow, _format),
     "length": Verifier(LengthRow, _length),
     "reasoning_gym": Verifier(ReasoningGymRow, _reasoning_gym, _prepare_reasoning_gym),
