@@ -51,6 +51,9 @@ def same_expression(gold: Any, answer: Any) -> bool:
     first, second = _as_quantity(gold), _as_quantity(answer)
     if first and second:
         return same_quantity(first, second)
+    here, there = _value(gold), _value(answer)
+    if here is not None and there is not None and abs(here - there) > 1e-3 * max(1.0, abs(here)):
+        return False  # far apart: there is nothing to simplify
     from math_verify import verify
 
     return bool(verify([gold], [answer], timeout_seconds=None))
@@ -77,6 +80,16 @@ def _as_quantity(expression: Any) -> Quantity | None:
     if getattr(expression, "is_Float", False) and expression.is_finite:
         return Quantity(Fraction(str(expression)), decimal=True)
     return None
+
+
+def _value(expression: Any) -> float | None:
+    """The real number that an expression without unknowns comes to; None for anything else."""
+    if not (getattr(expression, "is_number", False) and expression.is_real and expression.is_finite):
+        return None
+    try:
+        return float(expression.evalf(15))
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 _PLAIN_NAMES = {
