@@ -25,7 +25,7 @@ $(STAMP): $(LOCK)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r $(LOCK)
 	@touch $@
 
-demo: setup ## The whole pipeline on a model built from scratch: about 12 minutes on two cores
+demo: setup ## The whole pipeline on a model built from scratch: 12 to 18 minutes on two cores
 	$(PY) -m alloy run demo
 	$(PY) -m alloy report runs/demo
 
@@ -38,7 +38,7 @@ check: setup ## Lint, formatting, types
 	$(VENV)/bin/mypy
 
 bench: setup ## Measure beside the peers
-	for name in packing preparation sft_throughput blend_memory; do $(PY) -m bench.$$name || exit 1; done
+	for name in packing preparation sft_throughput blend_memory verifiers; do $(PY) -m bench.$$name || exit 1; done
 
 sft grpo dpo rlhf merge: setup ## One kind of stage of a recipe: make sft RECIPE=smollm2
 	$(RUN) --package $@
