@@ -44,7 +44,8 @@ def verify_code(
         entry_point: the function that `check` is given.
         prompt: code that the program continues, such as HumanEval's signature; left out where the
             program says it itself.
-        limits: of all tests and inputs together; what has not run when the time is over has failed.
+        limits: of all tests and inputs together. Tests that are not done when the time is over have all
+            failed, and so has every input that did not run.
         thinking_opened: the prompt ended with an opened thinking tag.
     """
     if not tests and not inputs:
