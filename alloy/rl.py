@@ -1,87 +1,61 @@
 """Group-relative policy optimisation on TRL, shared by grpo/ and rlhf/: there is one RL loop.
 
-TRL's GRPOTrainer keeps what it does well: grouping, advantages, the clipped loss, importance
-correction, distribution. What Alloy is for is handed in from outside: rollouts (`roll_out`: worlds,
-thinking on and off, budgets), verdicts, and which prompts stand in a batch.
+TRL's GRPOTrainer keeps what it does well: the clipped loss, importance correction, the KL, logging,
+distribution. What Alloy is for is its own: which tasks stand in a batch (`alloy.curriculum`), rollouts
+(`alloy.rl_sampling`: worlds, thinking on and off, budgets, refilled groups), verdicts and rewards
+(`alloy.rewards`, `alloy.advantages`), which step is kept (`alloy.selection`), and going on exactly
+where a run was interrupted.
 """
 
-import os
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from datasets import Dataset
-from trl import GRPOConfig, GRPOTrainer
+from accelerate.utils import broadcast_object_list, gather_object
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
-from alloy.artifact import Run
+from alloy.advantages import group_advantages
+from alloy.artifact import Run, is_main_process, publish_folder, write_atomically
+from alloy.curriculum import TaskDraw
 from alloy.environments.registry import Environments
 from alloy.environments.task import Task
-from alloy.errors import InputError
-from alloy.policy import lora_to_peft
-from alloy.rl_config import PolicyOptimisationConfig, divide
-from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_row
-from alloy.rollout.engine import Engine, Sampling
+from alloy.errors import StageError
+from alloy.pass_rates import describe, keep_profile, profile_key, read_profile
+from alloy.policy import lora_to_peft, save_trained
+from alloy.rewards import Score
+from alloy.rl_arguments import placeholders, to_trl
+from alloy.rl_batches import Batch, flatten, micro_batches, unflatten
+from alloy.rl_config import PolicyOptimisationConfig
+from alloy.rl_sampling import Sampler
+from alloy.rollout.conversation import Rollout, sample_row
+from alloy.rollout.engine import Engine
 from alloy.rollout.transformers_engine import TransformersEngine
-from alloy.training import RunCallback, common_arguments, equip
+from alloy.sampler_gap import SamplerGap, gap_metrics
+from alloy.selection import Selection
+from alloy.stage import say
+from alloy.training import RunCallback, equip
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Score = Callable[[Sequence[Rollout]], list[float | None]]
-"""Rewards of rollouts, in their order; None where the verifier itself failed."""
-
-
-@dataclass
-class PromptPool:
-    """The prompts of a run in the order they are trained on: a fixed ratio of environments in every batch."""
-
-    tasks: list[Task]
-    thinking: list[bool]
-
-    def dataset(self) -> Dataset:
-        # TRL hands a rollout function nothing but the prompt, so the prompt is the index of its task.
-        return Dataset.from_dict({"prompt": [str(index) for index in range(len(self.tasks))]})
-
-
-def blend_prompts(
-    by_environment: dict[str, list[Task]],
-    shares: dict[str, float],
-    prompts_per_step: int,
-    steps: int,
-    thinking_share: float,
-    seed: int,
-) -> PromptPool:
-    """Lay out every step's prompts: each environment's share in each of them, rounded by largest remainder.
-
-    A pool that runs out begins again in another order.
-    """
-    rng = random.Random(f"{seed}/prompts")
-    counts = divide(prompts_per_step, shares)
-    queues: dict[str, list[Task]] = {name: [] for name in shares}
-    pool = PromptPool([], [])
-    for _ in range(steps):
-        for name, count in counts.items():
-            for _ in range(count):
-                if not queues[name]:
-                    queues[name] = rng.sample(by_environment[name], len(by_environment[name]))
-                pool.tasks.append(queues[name].pop())
-                pool.thinking.append(rng.random() < thinking_share)
-    return pool
-
-
-def draw_tasks(config: PolicyOptimisationConfig, environments: Environments) -> dict[str, list[Task]]:
-    """The training tasks of every environment in a config, by its name."""
-    return {
-        name: environments[name].tasks("train", given.tasks, config.seed)
-        for name, given in config.environments.items()
-    }
-
 
 class PolicyTrainer(GRPOTrainer):
-    """TRL's trainer, whose completions come from `roll_out` and whose rewards from `score`."""
+    """TRL's trainer, whose completions come from `roll_out` and whose rewards from `score`.
+
+    Args:
+        parent: fingerprint of the weights that the model starts from.
+        tasks: for training, by environment; every process draws from its own part of them.
+        held_out: for validation, by environment; empty without one.
+    """
 
     def __init__(
         self,
@@ -90,39 +64,33 @@ class PolicyTrainer(GRPOTrainer):
         tokenizer: "PreTrainedTokenizerBase",
         config: PolicyOptimisationConfig,
         run: Run,
+        parent: str,
         tasks: dict[str, list[Task]],
+        held_out: dict[str, list[Task]],
         environments: Environments,
         score: Score,
     ) -> None:
         self.alloy_config = config
         self.run = run
-        self.pool = blend_prompts(
-            tasks,
-            config.shares(),
-            config.prompts_per_step,
-            config.train.max_steps,
-            config.rollout.thinking_share,
-            config.seed,
-        )
-        self.alloy_environments = environments
-        self.score = score
-        self.plan = RolloutPlan(
-            Sampling(config.rollout.max_completion_tokens, config.rollout.temperature, config.rollout.top_p),
-            config.rollout.max_turns,
-            config.rollout.thinking_budget,
-        )
+        self.parent = parent
+        self.selection = Selection(run.folder)
         super().__init__(
             model=model,
             args=to_trl(config, run),
             # One function an environment: TRL then logs each reward under its name.
-            reward_funcs=[_reward_function(name, self) for name in environments],
-            train_dataset=self.pool.dataset(),
+            reward_funcs=[_reward_function(label, self) for label in environments],
+            train_dataset=placeholders(config),
             processing_class=tokenizer,
             peft_config=lora_to_peft(config.lora),
-            rollout_func=lambda prompts, trainer: self.rollouts_of(prompts),
-            callbacks=[RunCallback(run)],
+            rollout_func=lambda prompts, trainer: self.rollouts_of(len(prompts)),
+            callbacks=[RunCallback(run), _Moments(self)],
         )
         equip(self, config.optim)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        self.sampler = Sampler(config, tokenizer, environments, tasks, score, rank, world)
+        self.held_out = held_out
+        self._buffered_inputs: list[Batch] | None = None
+        self.gap = SamplerGap()
         if config.rollout.engine == "vllm" and not self.use_vllm:
             self._colocate_on_cpu()
 
@@ -135,35 +103,40 @@ class PolicyTrainer(GRPOTrainer):
         self.use_vllm = True
         self.add_callback(CloseAtEnd(self.vllm_generation))
 
-    def rollouts_of(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """TRL's rollout function: prompts (indices of tasks, each repeated for its group) to token ids."""
-        indices = [int(prompt) for prompt in prompts]
-        seed = self.alloy_config.seed + 7919 * (self.state.global_step + 1) + self.accelerator.process_index
+    # Rollouts
+
+    def rollouts_of(self, count: int) -> dict[str, Any]:
+        """TRL's rollout function: `count` completions, the groups of this process one after the other."""
+        step = self.state.global_step
         with _EngineContext(self) as engine:
-            rollouts = roll_out(
-                [self.pool.tasks[i] for i in indices],
-                [self.pool.thinking[i] for i in indices],
-                engine,
-                self.processing_class,
-                self.alloy_environments,
-                self.plan,
-                seed,
+            groups = self.sampler.groups(
+                engine, step, step / max(1, self.args.max_steps - 1), self._log_metric
             )
-        rewards = self.score(rollouts)
-        self._log_rollouts(rollouts, rewards)
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        assert len(rollouts) == count
+        self._rewards = [reward for group in groups for reward in group.rewards]
+        self._log_rollouts(rollouts, self._rewards)
         return {
             "prompt_ids": [r.prompt_ids for r in rollouts],
             "completion_ids": [r.token_ids for r in rollouts],
-            "logprobs": None if not self.use_vllm else [r.logprobs for r in rollouts],
-            "env_mask": [r.completion_mask for r in rollouts],
+            "logprobs": [r.logprobs for r in rollouts],
+            "env_mask": [self._mask(r, w) for r, w in zip(rollouts, self._rewards, strict=True)],
             "environment": [r.task.environment for r in rollouts],
-            "alloy_reward": rewards,
+            "alloy_reward": self._rewards,
         }
+
+    def _mask(self, rollout: Rollout, reward: float | None) -> list[int]:
+        """1 where a token carries loss: none of a completion without a reward, or cut off where the config says so."""
+        if reward is None or (self.alloy_config.loss.mask_unfinished and not rollout.finished):
+            return [0] * len(rollout.token_ids)
+        return rollout.completion_mask
 
     def _log_rollouts(self, rollouts: Sequence[Rollout], rewards: Sequence[float | None]) -> None:
         step = self.state.global_step
-        failed = sum(reward is None for reward in rewards)
-        self._log_metric("verifier/failed_share", failed / len(rollouts))
+        # A sample belongs to the update that it serves, as a metric does: a resumed run drops both alike.
+        statuses = Counter(r.verdict.status for r in rollouts if r.verdict is not None)
+        for status in ("unparsable", "timeout", "error"):
+            self._log_metric(f"verdict/{status}", statuses[status] / len(rollouts))
         for name, on in (("thinking_on", True), ("thinking_off", False)):
             mine = [r for r in rollouts if r.thinking is on]
             if mine:
@@ -171,7 +144,269 @@ class PolicyTrainer(GRPOTrainer):
         if step % self.alloy_config.logging.every_steps == 0:
             every = max(1, len(rollouts) // 4)
             shown = list(zip(rollouts, rewards, strict=True))[::every][:4]
-            self.run.sample(sample_row(r, self.processing_class, step, score=reward) for r, reward in shown)
+            self.run.sample(
+                sample_row(r, self.processing_class, step + 1, score=reward) for r, reward in shown
+            )
+
+    # Profile and validation
+
+    def begin(self) -> None:
+        """What is measured of the parent before the first step."""
+        if self.alloy_config.validation is not None and not self.selection.measured(0):
+            self.validate()
+        if self.alloy_config.curriculum is not None and not self.profiled():
+            self._profile(profile_key(self.alloy_config, self.parent, self.accelerator.num_processes))
+
+    def profiled(self) -> bool:
+        return any(draw.pass_rates for draw in self.sampler.draws.values())
+
+    def after_step(self) -> None:
+        step, last = self.state.global_step, self.args.max_steps
+        validation, curriculum = self.alloy_config.validation, self.alloy_config.curriculum
+        if validation is not None and (step % validation.every_steps == 0 or step == last):
+            self.validate()
+        again = curriculum.again_every_steps if curriculum is not None else None
+        if again and step % again == 0 and step < last:
+            self._profile(None)
+
+    def _profile(self, key: str | None) -> None:
+        """Measure every task's pass rate, or read what was measured of the same policy before."""
+        curriculum, step = self.alloy_config.curriculum, self.state.global_step
+        assert curriculum is not None
+        began = time.time()
+        # The main process decides for all: the cache is of its machine.
+        found = [read_profile(key) if key and is_main_process() else None]
+        rates = broadcast_object_list(found)[0]
+        if rates is None:
+            with _EngineContext(self) as engine:
+                rates = _gathered(self.sampler.pass_rates(engine, step, curriculum.rollouts))
+            if key and is_main_process():
+                keep_profile(key, rates)
+        self.sampler.draws = {
+            label: TaskDraw(found, curriculum, {task.id: rates[label][task.id] for task in found})
+            for label, found in self.sampler.tasks.items()
+        }
+        if not is_main_process():
+            return
+        seconds = time.time() - began
+        write_atomically(
+            self.run.folder / (f"profile-{step}.json" if step else "profile.json"),
+            json.dumps({"step": step, "rollouts": curriculum.rollouts, "seconds": seconds, "rates": rates}),
+        )
+        for label, found in rates.items():
+            told = describe(found)
+            say(
+                f"  {label}: pass rate {told['mean']:.2f} over {told['tasks']} tasks; {told['never']} never, "
+                f"{told['always']} always passed"
+            )
+
+    def validate(self) -> None:
+        """Measure the policy as it is on the held-out tasks, and keep its weights if it is the best so far."""
+        step = self.state.global_step
+        with _EngineContext(self) as engine:
+            scores = _gathered(self.sampler.held_out(engine, self.held_out))
+        failed = [label for label, found in scores.items() if not found]
+        if failed:
+            raise StageError(
+                f"the verifier of {failed[0]} failed on every held-out task. Mend it, then run again."
+            )
+        best = self.selection.take(step, scores)
+        entry = self.selection.entry(step)
+        told = "  ".join(f"{label} {cell['value']:.3f}" for label, cell in entry["environments"].items())
+        fell = f"; fell: {', '.join(entry['fell'])}" if entry["fell"] else ""
+        say(f"  held out, step {step}: {told}  mean {entry['mean']:.3f}{fell}{' (best)' if best else ''}")
+        for label, cell in entry["environments"].items():
+            self._metrics["train"][f"validation/{label}"].append(cell["value"])
+        if best:
+            self._write_candidate(self.selection.folder(step))
+        if not self.alloy_config.train.save_steps:
+            self.selection.clean(step)
+
+    def _write_candidate(self, folder: Path) -> None:
+        """Weights that may be kept: those that are trained, or the gathered model where they are sharded."""
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            save_trained(self, self.processing_class, folder / "model")
+        elif is_main_process():
+            folder.mkdir(parents=True, exist_ok=True)
+            model = self.accelerator.unwrap_model(self.model)
+            trained = {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+            save_file(trained, folder / "trained.safetensors")
+        self.accelerator.wait_for_everyone()
+
+    def save_kept(self, final: Path, parent: Path) -> None:
+        """Write the step that is kept as a plain model folder: the best measured one, or the last.
+
+        Where no step was better and nothing fell, it is the parent's, which a warning says.
+        """
+        kept = self.selection.kept()
+        if self.alloy_config.validation is None or kept == self.state.global_step:
+            save_trained(self, self.processing_class, final)
+        elif kept == 0:
+            say(
+                "  warning: no step was better than the parent on the held-out tasks without a fall in one of "
+                f"the environments: the parent's weights are handed on. See {self.selection.path}"
+            )
+            if is_main_process():
+                partial = final.with_name(final.name + ".partial")
+                shutil.copytree(parent, partial, dirs_exist_ok=True)
+                publish_folder(partial, final)
+        else:
+            self._publish_candidate(self.selection.folder(kept), final)
+        self.accelerator.wait_for_everyone()
+        if is_main_process():
+            shutil.rmtree(self.selection.weights, ignore_errors=True)
+
+    def _publish_candidate(self, folder: Path, final: Path) -> None:
+        """What `_write_candidate` wrote, as a plain model folder."""
+        if (folder / "model").is_dir():
+            if is_main_process():
+                publish_folder(folder / "model", final)
+            return
+        tensors = load_file(folder / "trained.safetensors")
+        with torch.no_grad():
+            for name, parameter in self.accelerator.unwrap_model(self.model).named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(tensors[name])
+        save_trained(self, self.processing_class, final)
+
+    # The trainer's own steps
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        per_batch = self.args.steps_per_generation
+        if self._buffered_inputs is None or self._step % (per_batch * self.num_iterations) == 0:
+            batch = self._generate_and_score_completions(generation_batch)
+            updates = self.alloy_config.rollout.updates
+            loss = self.alloy_config.loss
+            self._buffered_inputs = micro_batches(
+                batch,
+                updates,
+                per_batch // updates,
+                # bnpo divides each micro-batch by its own tokens, so it needs them mixed.
+                by_length=loss.kind != "bnpo",
+                # The other kinds count rows.
+                drop_idle=loss.kind in ("dapo", "cispo") and loss.kl_coef == 0,
+                agree=lambda rows: max(gather_object([rows])),
+            )
+        return self._buffered_inputs[self._step % per_batch]
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        batch = super()._generate_and_score_completions(inputs)
+        loss = self.alloy_config.loss
+        every = gather_object(self._rewards) if loss.scale_rewards == "batch" else self._rewards
+        advantages = group_advantages(every, self.num_generations, loss.baseline, loss.scale_rewards)
+        if loss.scale_rewards == "batch":
+            mine = len(self._rewards)
+            start = self.accelerator.process_index * mine
+            advantages = advantages[start : start + mine]
+        # What carries no loss has no advantage either: it is neither counted nor passed through the model.
+        carries = (batch["completion_mask"] * batch["tool_mask"]).any(1)
+        batch["advantages"] = advantages.to(carries.device) * carries
+        self._metrics["train"]["completions/with_advantage"].append(
+            self.accelerator.gather((batch["advantages"] != 0).float()).mean().item()
+        )
+        return batch
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        found = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        self._logprobs = found[0].detach()
+        return found
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        # Before the first update of a batch the policy is the one that sampled it; later TRL's record is.
+        trainer = inputs.get("old_per_token_logps", self._logprobs)
+        mask = inputs["completion_mask"] * inputs["tool_mask"]
+        if (
+            self._step % (self.args.steps_per_generation * self.num_iterations)
+            < self.args.steps_per_generation
+        ):
+            self.gap.add(trainer - inputs["sampling_per_token_logps"], mask)
+        if self.accelerator.sync_gradients:
+            self._log_gap()
+        return loss
+
+    def _log_gap(self) -> None:
+        device = self.accelerator.device
+        sums = self.accelerator.reduce(self.gap.sums.to(device), reduction="sum")
+        largest = self.accelerator.gather(torch.tensor(self.gap.largest, device=device)).max()
+        found = gap_metrics(sums, float(largest))
+        self.gap = SamplerGap()
+        for name, value in found.items():
+            self._metrics["train"][f"sampler_gap/{name}"].append(value)
+        limit = self.alloy_config.rollout.gap_warning
+        if found and found["mean"] > limit and is_main_process():
+            print(
+                f"warning: step {self.state.global_step + 1}: the sampler's log-probabilities are "
+                f"{found['mean']:.3f} nats from the trainer's in the mean (at most {found['max']:.2f}; effective "
+                f"sample share {found['effective']:.2f}); rollout.gap_warning = {limit}. Set "
+                "train.precision=float32, or rollout.engine=transformers, to see which side is wrong.",
+                file=sys.stderr,
+            )
+
+    # Checkpoints
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+        self.selection.rewind(-1)
+        if resume_from_checkpoint is not None:
+            self._restore(Path(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        # Before the rest: a checkpoint counts as whole when the trainer's state, the last of it, is there.
+        tensors, state = self._state_files(folder)
+        # What was trained on is made anew.
+        pending = self._step % (self.args.steps_per_generation * self.num_iterations) != 0
+        save_file(flatten(self._buffered_inputs or []) if pending else {}, tensors)
+        write_atomically(
+            state,
+            json.dumps(
+                {
+                    "micro_steps": self._step,
+                    "draws": {label: draw.state() for label, draw in self.sampler.draws.items()},
+                    "profiled": self.profiled(),
+                }
+            ),
+        )
+        super()._save_checkpoint(model, trial)
+        self.selection.clean(self.state.global_step)
+
+    def _state_files(self, folder: Path) -> tuple[Path, Path]:
+        rank = self.accelerator.process_index
+        return folder / f"rollouts-{rank}.safetensors", folder / f"rollouts-{rank}.json"
+
+    def _restore(self, checkpoint: Path) -> None:
+        """Take up the rollouts that were not trained on yet, and the draws, where they were."""
+        tensors, path = self._state_files(checkpoint)
+        if not path.is_file():
+            raise StageError(
+                f"{path} is not there: the checkpoint was written by another number of processes. Run with "
+                "that number, or with --force."
+            )
+        state = json.loads(path.read_text())
+        self._step = state["micro_steps"]
+        device = str(self.accelerator.device)
+        self._buffered_inputs = unflatten(load_file(tensors, device=device)) or None
+        curriculum = self.alloy_config.curriculum if state["profiled"] else None
+        for label, drawn in state["draws"].items():
+            self.sampler.draws[label] = TaskDraw(self.sampler.tasks[label], curriculum)
+            self.sampler.draws[label].restore(drawn)
+        self.selection = Selection(self.run.folder)
+        self.selection.rewind(int(checkpoint.name.rpartition("-")[2]))
+
+
+class _Moments(TrainerCallback):
+    """Tells the trainer when training begins and when a step is done."""
+
+    def __init__(self, trainer: PolicyTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer.begin()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer.after_step()
 
 
 class _EngineContext:
@@ -200,58 +435,25 @@ class _EngineContext:
             self.context.__exit__(*error)
 
 
-def _reward_function(name: str, trainer: PolicyTrainer) -> Callable[..., list[float | None]]:
+def _gathered(mine: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """What every process found, in all of them."""
+    return {label: dict(gather_object(list(found.items()))) for label, found in mine.items()}
+
+
+def _reward_function(label: str, trainer: PolicyTrainer) -> Any:
     def reward(*, environment: list[str], alloy_reward: list[float | None], **_: Any) -> list[float | None]:
         return [
-            value if mine == name else None for mine, value in zip(environment, alloy_reward, strict=True)
+            value if mine == label else None for mine, value in zip(environment, alloy_reward, strict=True)
         ]
 
-    reward.__name__ = name
+    reward.__name__ = label
     return reward
-
-
-def to_trl(config: PolicyOptimisationConfig, run: Run) -> GRPOConfig:
-    """The one place that knows TRL's names for policy optimisation."""
-    loss = config.loss
-    per_step = config.prompts_per_step * config.group_size
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    micro = config.train.per_device_batch_size
-    if per_step % (micro * world):
-        raise InputError(
-            f"prompts_per_step x group_size = {per_step} is no multiple of train.per_device_batch_size x "
-            f"processes = {micro} x {world}. Lower train.per_device_batch_size."
-        )
-    arguments = common_arguments(config, run)
-    arguments["gradient_accumulation_steps"] = per_step // (micro * world)
-    arguments |= {
-        "num_generations": config.group_size,
-        "generation_batch_size": per_step,
-        "max_completion_length": config.rollout.max_completion_tokens * config.rollout.max_turns,
-        "temperature": config.rollout.temperature,
-        "beta": loss.kl_coef,
-        "epsilon": loss.clip_low,
-        "epsilon_high": loss.clip_high,
-        "loss_type": loss.kind,
-        "scale_rewards": loss.scale_rewards,
-        "mask_truncated_completions": loss.mask_unfinished,
-        "shuffle_dataset": False,
-        "disable_dropout": True,
-        # On a CPU the trainer is given its engine after it is made: TRL's own start needs a GPU.
-        "use_vllm": config.rollout.engine == "vllm" and torch.cuda.is_available(),
-        "log_completions": False,
-    }
-    if arguments["use_vllm"]:
-        arguments |= {
-            "vllm_mode": "colocate",
-            "vllm_gpu_memory_utilization": config.rollout.vllm_memory_share,
-            "vllm_max_model_length": config.rollout.vllm_max_model_tokens,
-        }
-    return GRPOConfig(**arguments)
 
 
 def first_metrics(history: Sequence[dict[str, Any]], key: str, count: int = 3) -> tuple[float, float]:
     """The mean of a logged number over its first and its last entries."""
-    values = [float(entry[key]) for entry in history if key in entry and entry[key] == entry[key]]
+    given = [entry[key] for entry in history if entry.get(key) is not None]
+    values = [float(value) for value in given if value == value]
     if not values:
         return 0.0, 0.0
     return sum(values[:count]) / len(values[:count]), sum(values[-count:]) / len(values[-count:])

@@ -44,29 +44,134 @@ class RolloutConfig(EngineConfig):
     thinking_budget: int | None = Field(None, ge=0)
     """Tokens; unlimited when not given."""
     grace_tokens: int = Field(500, ge=0)
+    refills: int = Field(0, ge=0)
+    """Rounds in which a group whose outcomes are all equal gives its place to another task's."""
+    updates: int = Field(1, gt=0)
+    """Optimizer updates that one batch of rollouts is made for, each with its own part of it."""
+    passes: int = Field(1, gt=0)
+    """Times that every rollout is trained on."""
+    gap_warning: float = Field(0.1, gt=0)
+    """Mean gap between the sampler's and the trainer's log-probabilities, in nats, past which a run warns."""
 
 
 class LossConfig(Config):
-    """The policy loss. The defaults are the DAPO-style settings that Nemotron 3's public recipe uses."""
+    """The policy loss; what is not set comes from the preset."""
 
-    kind: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo"] = "dapo"
-    kl_coef: float = Field(default=0.0, ge=0)
+    preset: Literal["nemotron-3", "grpo"] = "nemotron-3"
+    """`nemotron-3`: Nemotron 3 Nano's settings where they are public (arXiv:2512.20848); `grpo`: those of
+    the paper that brought it (arXiv:2402.03300)."""
+    kind: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo"]
+    """`dapo`: the mean over all tokens of a batch; `grpo`: over sequences, of each one's mean over its tokens."""
+    kl_coef: float = Field(ge=0)
     """Of the KL to the parent."""
-    clip_low: float = Field(default=0.2, gt=0)
-    clip_high: float = Field(default=0.28, gt=0)
-    scale_rewards: Literal["group", "batch", "none"] = "group"
-    mask_unfinished: bool = False
+    clip_low: float = Field(gt=0)
+    clip_high: float = Field(gt=0)
+    baseline: Literal["group", "leave_one_out"]
+    """What a reward is compared with: the mean of its group, or of the others in its group."""
+    scale_rewards: Literal["group", "batch", "none"]
+    """Whose standard deviation advantages are divided by."""
+    mask_unfinished: bool
     """Whether a completion that ran into its limit carries no loss (it still counts in the baseline)."""
+    importance: Literal["none", "token_mask", "sequence_mask", "token_truncate", "sequence_truncate"]
+    """Correction for the gap between vLLM's log-probabilities and the trainer's: outside the bounds a
+    ratio is masked or truncated. The transformers engine has no such gap."""
+    importance_min: float | None = Field(gt=0)
+    importance_max: float | None = Field(gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {**_LOSS_PRESETS.get(str(values.get("preset", "nemotron-3")), {}), **values}
+
+
+# KL, clipping, baseline, token-level loss and the masking of both kinds are reported for Nemotron 3; how
+# rewards are scaled and where the mask begins are not: those are ours, as are the older papers' gaps.
+_LOSS_PRESETS: dict[str, dict[str, Any]] = {
+    "nemotron-3": {
+        "kind": "dapo",
+        "kl_coef": 0.0,
+        "clip_low": 0.2,
+        "clip_high": 0.28,
+        "baseline": "leave_one_out",
+        "scale_rewards": "group",
+        "mask_unfinished": True,
+        "importance": "token_mask",
+        "importance_min": 0.5,
+        "importance_max": 2.0,
+    },
+    "grpo": {
+        "kind": "grpo",
+        "kl_coef": 0.04,
+        "clip_low": 0.2,
+        "clip_high": 0.2,
+        "baseline": "group",
+        "scale_rewards": "group",
+        "mask_unfinished": False,
+        "importance": "none",
+        "importance_min": None,
+        "importance_max": None,
+    },
+}
+
+
+class ShapingConfig(Config):
+    """A verifier of the completion alone whose reward is added to the outcome's."""
+
+    verifier: Literal["format", "length"]
+    weight: float
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of `length`: minimum, maximum, unit (tokens, words, characters) and part (answer, thinking, completion)."""
 
 
 class EnvironmentConfig(Config):
     """Tasks of one environment in the blend."""
 
+    environment: str | None = None
+    """Its name; the key it stands under when not given, so that one environment can be there twice."""
     share: float = Field(1.0, gt=0)
     """Of every batch, relative to the others'."""
     tasks: int = Field(gt=0)
     """How many different ones are drawn; they are repeated when they run out."""
     options: dict[str, Any] = Field(default_factory=dict)
+    system: str | None = None
+    """A system prompt that replaces the tasks' own."""
+    thinking_share: float | None = Field(None, ge=0, le=1)
+    """rollout.thinking_share when not given."""
+    weight: float = Field(1.0, gt=0)
+    """Of the outcome in the reward."""
+    shaping: list[ShapingConfig] = Field(default_factory=list)
+
+
+class CurriculumConfig(Config):
+    """Draw tasks by how often the policy passes them, the easy ones first (arXiv:2512.20848)."""
+
+    rollouts: int = Field(4, gt=0)
+    """Of every task by the parent, before training; kept for the same parent and tasks."""
+    drop_solved: bool = True
+    """Leave out the tasks that were passed every time."""
+    drop_unsolved: bool = False
+    """Leave out the tasks that were never passed."""
+    first_pass_rate: float = Field(0.75, ge=0, le=1)
+    """Mean of the Gaussian over pass rates at the first step."""
+    last_pass_rate: float = Field(0.25, ge=0, le=1)
+    """At the last step; it moves evenly in between."""
+    spread: float = Field(0.2, gt=0)
+    """Standard deviation of the Gaussian."""
+    follow: bool = True
+    """A task that was trained on takes the pass rate of its latest group."""
+    again_every_steps: int | None = Field(None, gt=0)
+    """Profile again with the policy as it is then."""
+
+
+class ValidationConfig(Config):
+    """Held-out tasks on which the checkpoint that is kept is chosen."""
+
+    tasks: int = Field(gt=0)
+    """Of every environment."""
+    every_steps: int = Field(gt=0)
+    """Optimizer updates between two measurements; the parent and the last step are measured in any case."""
 
 
 class PolicyOptimisationConfig(TrainingConfig):
@@ -74,10 +179,14 @@ class PolicyOptimisationConfig(TrainingConfig):
 
     environments: dict[str, EnvironmentConfig] = Field(min_length=1)
     rollout: RolloutConfig
-    loss: LossConfig = LossConfig()
+    loss: LossConfig = Field(default_factory=lambda: LossConfig.model_validate({}))
     prompts_per_step: int = Field(gt=0)
     group_size: int = Field(gt=1)
     """Completions of one prompt."""
+    curriculum: CurriculumConfig | None = None
+    """Every task is drawn equally often when not given."""
+    validation: ValidationConfig | None = None
+    """The last step is kept when not given."""
 
     @model_validator(mode="after")
     def _whole_batches(self) -> "PolicyOptimisationConfig":
@@ -100,10 +209,16 @@ class PolicyOptimisationConfig(TrainingConfig):
         return self
 
     def data_fingerprint(self) -> str:
-        return fingerprint_json([fingerprint_environment(name) for name in self.environments])
+        return fingerprint_json(
+            [
+                fingerprint_environment(given.environment or label, given.options)
+                for label, given in self.environments.items()
+            ]
+        )
 
     def shares(self) -> dict[str, float]:
-        return {name: environment.share for name, environment in self.environments.items()}
+        return {label: given.share for label, given in self.environments.items()}
 
-    def options(self) -> dict[str, dict[str, Any]]:
-        return {name: environment.options for name, environment in self.environments.items()}
+    def thinking_share(self, label: str) -> float:
+        own = self.environments[label].thinking_share
+        return self.rollout.thinking_share if own is None else own

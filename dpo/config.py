@@ -42,4 +42,4 @@ class DpoConfig(TrainingConfig):
     """Of the SFT term on the chosen completions. Source: Nemotron 3 Nano: 0.2."""
 
     def data_fingerprint(self) -> str:
-        return fingerprint_json([fingerprint_environment(self.environment.name)])
+        return fingerprint_json([fingerprint_environment(self.environment.name, self.environment.options)])

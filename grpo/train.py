@@ -1,12 +1,11 @@
 """One GRPO stage from top to bottom: environments, parent, rollouts and updates, artifact."""
 
-from collections.abc import Sequence
-
 from alloy.artifact import Artifact, Parent, Run
-from alloy.environments.registry import Environments, check_gold
-from alloy.policy import device_name, load_model, load_tokenizer, save_trained
-from alloy.rl import PolicyTrainer, draw_tasks, first_metrics
-from alloy.rollout.conversation import Rollout
+from alloy.environments.registry import check_gold
+from alloy.policy import device_name, load_model, load_tokenizer
+from alloy.rewards import VerdictReward
+from alloy.rl import PolicyTrainer, first_metrics
+from alloy.rl_sampling import draw_tasks, make_environments
 from alloy.stage import say
 from alloy.training import last_checkpoint
 from grpo.config import GrpoConfig
@@ -14,11 +13,12 @@ from grpo.config import GrpoConfig
 
 def train(config: GrpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
-    environments = Environments.make(config.options())
+    environments = make_environments(config)
     tasks = draw_tasks(config, environments)
-    for name, drawn in tasks.items():
-        check_gold(environments, drawn[:64])
-        say(f"  {name}: {len(drawn)} tasks, the known solutions are judged 1.0")
+    held_out = draw_tasks(config, environments, "validation")
+    for label, drawn in tasks.items():
+        known = check_gold(environments, [*drawn, *held_out[label]])
+        say(f"  {label}: {len(drawn)} tasks; the known solutions of {known} are all judged 1.0")
     run.begin()
     tokenizer = load_tokenizer(parent.path)
     trainer = PolicyTrainer(
@@ -26,31 +26,22 @@ def train(config: GrpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
         tokenizer=tokenizer,
         config=config,
         run=run,
+        parent=parent.lineage.fingerprint,
         tasks=tasks,
+        held_out=held_out,
         environments=environments,
-        score=verdict_rewards,
+        score=VerdictReward(config.environments, tokenizer),
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(run))
-    save_trained(trainer, tokenizer, run.folder / "model")
+    trainer.save_kept(run.folder / "model", parent.path)
     history = trainer.state.log_history
-    metrics = {}
-    for name in environments:
-        metrics[f"reward/{name}/first"], metrics[f"reward/{name}/last"] = first_metrics(
-            history, f"rewards/{name}/mean"
+    metrics = trainer.selection.metrics()
+    for label in environments:
+        metrics[f"reward/{label}/first"], metrics[f"reward/{label}/last"] = first_metrics(
+            history, f"rewards/{label}/mean"
         )
-    metrics["verifier/failed_share"] = first_metrics(history, "verifier/failed_share", 1_000_000)[0]
+    for what in ("zero_signal/rolled", "zero_signal/trained", "verdict/timeout", "verdict/error"):
+        metrics[what] = first_metrics(history, what, 1_000_000)[0]
     return run.finish(
         "policy", metrics, tokens=int(trainer.state.num_input_tokens_seen), device=device_name()
     )
-
-
-def verdict_rewards(rollouts: Sequence[Rollout]) -> list[float | None]:
-    """The verdict's reward; 0 for a completion that did not end, None where the verifier failed."""
-    rewards: list[float | None] = []
-    for rollout in rollouts:
-        verdict = rollout.verdict
-        if verdict is None or verdict.reward is None:
-            rewards.append(None)
-        else:
-            rewards.append(verdict.reward if rollout.finished else 0.0)
-    return rewards

@@ -1,15 +1,12 @@
 """What is merged and how alpha is found, in YAML; imports no torch."""
 
-from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from alloy.artifact import fingerprint_json
 from alloy.config import Config, StageConfig
-from alloy.environments.registry import fingerprint_environment
-from alloy.evaluate.config import SuiteConfig
+from alloy.evaluate.config import SuiteConfig, suites_fingerprint
 
 Rule = Literal["product", "smallest-within-one-standard-error"]
 Donor = Literal["reasoning", "chat"]
@@ -81,11 +78,6 @@ class MergeConfig(StageConfig):
     def data_fingerprint(self) -> str:
         suites = self.sweep.suites.values() if self.sweep else ()
         return suites_fingerprint(list(suites)) if suites else ""
-
-
-def suites_fingerprint(suites: Sequence[SuiteConfig]) -> str:
-    """The identity of the code that makes the suites' tasks."""
-    return fingerprint_json([fingerprint_environment(suite.environment) for suite in suites])
 
 
 def parse_alphas(text: str) -> list[float]:

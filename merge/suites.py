@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from alloy.artifact import fingerprint_json
-from alloy.evaluate.config import SuiteConfig
+from alloy.evaluate.config import SuiteConfig, suites_fingerprint
 from alloy.evaluate.suites import evaluate_suite
 from alloy.rollout.transformers_engine import TransformersEngine
-from merge.config import suites_fingerprint
 from merge.sweep import Evaluate
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from alloy.artifact import fingerprint_files, fingerprint_json
+from alloy.artifact import fingerprint_files
 from alloy.config import Config, TrainingConfig
 from alloy.environments.registry import fingerprint_environment
 from alloy.rl_config import PolicyOptimisationConfig
@@ -57,5 +57,18 @@ class RlhfConfig(PolicyOptimisationConfig):
     validation_prompts: int = Field(100, gt=0)
     """Held out; scored before and after with thinking on and off."""
 
-    def data_fingerprint(self) -> str:
-        return fingerprint_json([fingerprint_environment(name) for name in self.environments])
+    @model_validator(mode="before")
+    @classmethod
+    def _unfinished_completions_learn(cls, values: Any) -> Any:
+        """`unfinished_reward` is there for them, so that they carry loss unless the config says otherwise."""
+        if isinstance(values, dict) and isinstance(values.get("loss", {}), dict):
+            return {**values, "loss": {"mask_unfinished": False, **values.get("loss", {})}}
+        return values
+
+    @model_validator(mode="after")
+    def _scores_are_no_pass_rates(self) -> "RlhfConfig":
+        if self.curriculum is not None:
+            raise ValueError(
+                "curriculum: it draws by pass rate, and a reward model's score is none. Leave it out"
+            )
+        return self

@@ -7,8 +7,10 @@ from typing import Any
 from alloy.artifact import Artifact, Parent, Run
 from alloy.environments.registry import Environments
 from alloy.evaluate.statistics import Interval, paired_difference
-from alloy.policy import device_name, load_model, load_tokenizer, save_trained
-from alloy.rl import PolicyTrainer, Score, draw_tasks, first_metrics
+from alloy.policy import device_name, load_model, load_tokenizer
+from alloy.rewards import Score, Scores
+from alloy.rl import PolicyTrainer, first_metrics
+from alloy.rl_sampling import draw_tasks, make_environments
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out
 from alloy.rollout.engine import Sampling
 from alloy.rollout.transformers_engine import TransformersEngine
@@ -20,7 +22,7 @@ from rlhf.scoring import RewardModel
 
 def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
-    environments = Environments.make(config.options())
+    environments = make_environments(config)
     tasks = draw_tasks(config, environments)
     reward_model = RewardModel(parents["reward_model"].path)
     run.begin()
@@ -33,13 +35,15 @@ def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
         tokenizer=tokenizer,
         config=config,
         run=run,
+        parent=parent.lineage.fingerprint,
         tasks=tasks,
+        held_out=draw_tasks(config, environments, "validation"),
         environments=environments,
         score=answer_scores(reward_model, config),
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(run))
-    save_trained(trainer, tokenizer, run.folder / "model")
-    metrics = _gains(before, held_out.measure(load_model(run.folder / "model")))
+    trainer.save_kept(run.folder / "model", parent.path)
+    metrics = _gains(before, held_out.measure(load_model(run.folder / "model"))) | trainer.selection.metrics()
     metrics["reward/first"], metrics["reward/last"] = first_metrics(trainer.state.log_history, "reward")
     return run.finish(
         "policy", metrics, tokens=int(trainer.state.num_input_tokens_seen), device=device_name()
@@ -49,12 +53,15 @@ def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
 def answer_scores(reward_model: RewardModel, config: RlhfConfig) -> Score:
     """The reward of a rollout is the reward model's score of its answer."""
 
-    def score(rollouts: Sequence[Rollout]) -> list[float | None]:
+    def score(rollouts: Sequence[Rollout]) -> Scores:
         answers = [_seen(rollout, config.hide_thinking) for rollout in rollouts]
         scores = reward_model.score([r.task.messages for r in rollouts], answers)
         finished = [s for s, r in zip(scores, rollouts, strict=True) if r.finished] or scores
         penalty = fmean(finished) + config.unfinished_reward * (pstdev(finished) or 1.0)
-        return [s if r.finished else penalty for s, r in zip(scores, rollouts, strict=True)]
+        rewards: list[float | None] = [
+            s if r.finished else penalty for s, r in zip(scores, rollouts, strict=True)
+        ]
+        return Scores(rewards, rewards)
 
     return score
 
@@ -80,7 +87,7 @@ class HeldOut:
         self.tasks = [
             task
             for name in config.environments
-            for task in environments[name].tasks("validation", config.validation_prompts, config.seed)
+            for task in environments.tasks(name, "validation", config.validation_prompts, config.seed)
         ]
 
     def measure(self, model: Any) -> Measures:

@@ -1,5 +1,7 @@
 """A tiny policy that every room's tests share, built as `alloy.base` builds one."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,22 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALLOY_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def micro_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every stage of micro, run once through the command line."""
+    runs = tmp_path_factory.mktemp("runs") / "micro"
+    done = subprocess.run(
+        [sys.executable, "-m", "alloy", "run", "micro", "--runs", str(runs)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return runs
 
 
 @pytest.fixture(scope="session")

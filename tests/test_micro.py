@@ -21,13 +21,6 @@ def alloy(*arguments: str, module: str = "alloy", check: bool = True) -> subproc
     return done
 
 
-@pytest.fixture(scope="session")
-def micro_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    runs = tmp_path_factory.mktemp("runs") / "micro"
-    alloy("run", "micro", "--runs", str(runs))
-    return runs
-
-
 def test_every_stage_leaves_an_artifact_with_its_lineage(micro_runs: Path) -> None:
     artifacts = {stage: json.loads((micro_runs / stage / "artifact.json").read_text()) for stage in STAGES}
     for child, role, parent in [

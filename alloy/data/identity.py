@@ -19,7 +19,7 @@ def cache_folder() -> Path:
 def contents(source: SourceConfig) -> str:
     """The identity of what a source holds; a dataset of the Hub is what its name and revision say."""
     if source.environment is not None:
-        return fingerprint_environment(source.environment)
+        return fingerprint_environment(source.environment, source.options)
     if source.blend is not None:
         inner = blended_sources(source.blend)
         return fingerprint_json([[each.model_dump(mode="json"), contents(each)] for each in inner])

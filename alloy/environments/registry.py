@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from alloy.artifact import fingerprint_file, fingerprint_json
-from alloy.environments.task import Environment, Message, Task, World
+from alloy.environments.task import Environment, Message, Split, Task, World
 from alloy.errors import InputError
 from alloy.verify.verdict import Verdict
 
@@ -23,20 +25,31 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "workplace": ("workplace", "WorkplaceEnvironment"),
     "reasoning_gym": ("reasoning_gym_tasks", "ReasoningGymEnvironment"),
     "function_calls": ("function_calls", "FunctionCallsEnvironment"),
+    "problems": ("problems", "ProblemsEnvironment"),
+    "choice": ("choices", "ChoiceEnvironment"),
+    "schema": ("schemas", "SchemaEnvironment"),
+    "python": ("python_tool", "PythonEnvironment"),
+    "trl": ("trl_interface", "TrlEnvironment"),
 }
 
+
+_READS_FILES = ("problems", "trl")
+"""Those whose tasks come from files: they offer `fingerprint(options) -> str`."""
 
 _IMPORTED = re.compile(r"^\s*from alloy\.environments\.(\w+) import", re.MULTILINE)
 
 
 def make_environment(name: str, options: Mapping[str, Any] | None = None) -> Environment:
-    """An environment with its options.
+    """An environment with its options; `package.module:Class` names one of the user's own.
 
     Raises:
         InputError: no such environment, or an option that it does not take.
     """
     module, cls = _find(name)
-    factory: Callable[..., Environment] = getattr(import_module(f"alloy.environments.{module}"), cls)
+    try:
+        factory: Callable[..., Environment] = getattr(import_module(module), cls)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"environment {name!r}: {error}. Name it package.module:Class.") from None
     try:
         return factory(**(options or {}))
     except (TypeError, ValueError) as error:
@@ -44,20 +57,47 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None) -> Env
 
 
 def _find(name: str) -> tuple[str, str]:
+    """Module and class of an environment."""
+    module, colon, cls = name.partition(":")
+    if colon and module and cls:
+        return module, cls
     if name not in ENVIRONMENTS:
-        raise InputError(f"environment {name!r}: there is no such one. Known: {', '.join(ENVIRONMENTS)}.")
-    return ENVIRONMENTS[name]
+        raise InputError(
+            f"environment {name!r}: there is no such one. Known: {', '.join(ENVIRONMENTS)}; one of your own "
+            "is named package.module:Class."
+        )
+    module, cls = ENVIRONMENTS[name]
+    return f"alloy.environments.{module}", cls
+
+
+def fingerprint_environment(name: str, options: Mapping[str, Any] | None = None) -> str:
+    """The identity of what makes an environment's tasks: its code, and the files that its options name.
+
+    Raises:
+        InputError: no such environment, or a file that is not there; so a stage ends before its folder
+            is touched.
+    """
+    code = _fingerprint_code(name)
+    if name not in _READS_FILES:
+        return code
+    module, cls = _find(name)
+    return fingerprint_json([code, getattr(import_module(module), cls).fingerprint(options or {})])
 
 
 @cache
-def fingerprint_environment(name: str) -> str:
-    """The identity of the code that makes an environment's tasks: the same code makes the same tasks.
-
-    Raises:
-        InputError: no such environment; so a stage with a wrong name ends before its folder is touched.
-    """
+def _fingerprint_code(name: str) -> str:
+    """The same code makes the same tasks; of the user's own environment it is its module alone."""
+    module = _find(name)[0]
+    if ":" in name:
+        try:
+            spec = find_spec(module)
+        except ImportError:
+            spec = None
+        if spec is None or spec.origin is None:
+            raise InputError(f"environment {name!r}: there is no module {module}. Put it on PYTHONPATH.")
+        return fingerprint_file(Path(spec.origin))
     folder = Path(__file__).parent
-    files = set(folder.glob(f"{_find(name)[0]}*.py"))
+    files = set(folder.glob(f"{module.rpartition('.')[2]}*.py"))
     waiting = list(files)
     while waiting:
         for module in _IMPORTED.findall(waiting.pop().read_text(encoding="utf-8")):
@@ -69,17 +109,35 @@ def fingerprint_environment(name: str) -> str:
 
 
 class Environments(dict[str, Environment]):
-    """The environments of a run, by name."""
+    """The environments of a run, by the label that a config gives each; its name where it gives none."""
 
     @classmethod
-    def make(cls, options: Mapping[str, Mapping[str, Any]]) -> "Environments":
-        return cls({name: make_environment(name, given) for name, given in options.items()})
+    def make(
+        cls, options: Mapping[str, Mapping[str, Any]], names: Mapping[str, str] | None = None
+    ) -> "Environments":
+        """Environments with their options by label; `names` has those whose label is not their name."""
+        named = names or {}
+        return cls(
+            {label: make_environment(named.get(label, label), given) for label, given in options.items()}
+        )
+
+    def tasks(self, label: str, split: Split, count: int, seed: int, system: str | None = None) -> list[Task]:
+        """Tasks that know their environment by its label, with a system prompt in place of their own."""
+        found = self[label].tasks(split, count, seed)
+        if all(task.environment == label for task in found) and system is None:
+            return found
+        return [replace(task, environment=label, messages=_under(system, task.messages)) for task in found]
 
     def judge(self, done: Sequence[tuple[Task, list[Message], World | None]]) -> list[Verdict]:
         """A verdict for each, in order; an environment with a `verifier` is judged in the killable pool."""
         verdicts: list[Verdict | None] = [None] * len(done)
         by_verifier: dict[str, list[int]] = {}
         for index, (task, messages, world) in enumerate(done):
+            failure = getattr(world, "failure", "")
+            if failure:
+                # The world itself broke: nobody's answer can be judged in it.
+                verdicts[index] = Verdict(None, "error", failure)
+                continue
             environment = self[task.environment]
             verifier = getattr(environment, "verifier", None)
             if verifier is None:
@@ -93,6 +151,12 @@ class Environments(dict[str, Environment]):
         return [verdict for verdict in verdicts if verdict is not None]
 
 
+def _under(system: str | None, messages: list[Message]) -> list[Message]:
+    if system is None:
+        return messages
+    return [{"role": "system", "content": system}, *(m for m in messages if m["role"] != "system")]
+
+
 @cache
 def _pool() -> Any:
     """The workers that judge for this process; started once, they end with it."""
@@ -101,9 +165,10 @@ def _pool() -> Any:
     return VerifierPool(workers=2, timeout_seconds=10.0)
 
 
-def check_gold(environments: Environments, tasks: Iterable[Task]) -> None:
+def check_gold(environments: Environments, tasks: Iterable[Task]) -> int:
     """Every known solution must win before anyone trains on the verdicts.
 
+    Returns: how many tasks have a known solution.
     Raises:
         InputError: with the tasks whose own solution is judged below 1.
     """
@@ -123,3 +188,4 @@ def check_gold(environments: Environments, tasks: Iterable[Task]) -> None:
         raise InputError(
             f"{len(losing)} of {len(with_gold)} known solutions are not judged 1.0 ({told}). Mend the verifier."
         )
+    return len(with_gold)

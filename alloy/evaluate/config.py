@@ -1,5 +1,6 @@
 """What is measured, in YAML; imports no torch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -57,6 +58,9 @@ class EvaluateConfig(StageConfig):
         return self
 
     def data_fingerprint(self) -> str:
-        return fingerprint_json(
-            [fingerprint_environment(suite.environment) for suite in self.suites.values()]
-        )
+        return suites_fingerprint(list(self.suites.values()))
+
+
+def suites_fingerprint(suites: Sequence[SuiteConfig]) -> str:
+    """The identity of what the suites' tasks are made from."""
+    return fingerprint_json([fingerprint_environment(suite.environment, suite.options) for suite in suites])

@@ -1,14 +1,14 @@
-"""Small line charts as inline SVG, coloured by the page's stylesheet so that dark mode holds.
+"""Small charts of lines or bars as inline SVG, coloured by the page's stylesheet so that dark mode holds.
 
-Lines are told apart by the shape of their end mark as well as by colour. The axes' domains lie in
-data attributes, from which the page's script reads values under the pointer.
+Lines are told apart by the shape of their end mark as well as by colour, bars by their order. The axes'
+domains lie in data attributes, from which the page's script reads values under the pointer.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from alloy.report.notation import escape, figure
+from alloy.report.notation import Estimate, escape, figure
 
 COLOURS = 7
 _WIDTH, _HEIGHT = 280, 160
@@ -17,20 +17,36 @@ _THIN_TO = 180
 """Points that a line keeps; more would lie on the same pixels."""
 _TREND_FROM = 48
 """Points from which a line is shown as its moving average, with what was logged faint behind it."""
+_BARS = 0.8
+"""Share of a case's width that its bars take."""
+_LETTER = 5.8
+"""Pixels of a letter of a case's name, at most."""
 
 Point = tuple[float, float]
 
 
 @dataclass
 class Line:
-    """A named line; `ranges` holds (x, low, high) and is drawn as a band or as whiskers."""
+    """A named line; `ranges` holds (x, low, high) and is drawn as a band or as whiskers.
+
+    Attributes:
+        whiskers: its points are estimates: each has its mark, and none is averaged.
+        emphasis: size of its marks.
+        joined: whether a line leads through its marks.
+        told: what stands beside its name; its last value when empty.
+        colour: a class of the stylesheet; one of its own when empty.
+        hollow: x of bars that are drawn as outlines.
+    """
 
     label: str
     points: list[Point]
     ranges: list[tuple[float, float, float]] = field(default_factory=list)
     whiskers: bool = False
     emphasis: float = 1.0
-    """Size of its marks."""
+    joined: bool = True
+    told: str = ""
+    colour: str = ""
+    hollow: tuple[float, ...] = ()
 
 
 @dataclass
@@ -41,6 +57,8 @@ class Panel:
         names: labels of x = 0, 1, 2, ... where x is no number but a list of cases.
         shares: y is written as percent.
         mark: an x to set off with a vertical line, and what it is called.
+        bars: its lines are drawn as bars from 0, side by side at each of the names.
+        holds: values of y that have a place on the axis, whatever the lines do.
     """
 
     title: str
@@ -49,6 +67,8 @@ class Panel:
     names: list[str] = field(default_factory=list)
     shares: bool = False
     mark: tuple[float, str] | None = None
+    bars: bool = False
+    holds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +97,8 @@ def draw(panel: Panel) -> str:
     scale = _scale(panel, lines)
     body = _axes(panel, scale)
     for index, line in enumerate(lines):
-        body += f'<g class="s{index % COLOURS}">{_draw_line(line, scale, index)}</g>'
+        shape = _draw_bars(line, scale, index, len(lines)) if panel.bars else _draw_line(line, scale, index)
+        body += f'<g class="{_colour(line, index)}">{shape}</g>'
     legend = "".join(_legend_entry(line, index, panel.shares) for index, line in enumerate(lines))
     names = escape("|".join(panel.names))
     return (
@@ -89,6 +110,13 @@ def draw(panel: Panel) -> str:
         f'<line class="cursor" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/></svg>'
         f'<ul class="legend">{legend}</ul></figure>'
     )
+
+
+def estimated(label: str, xs: Sequence[float], estimates: Sequence[Estimate]) -> Line:
+    """A line through the estimates that are known, with their intervals."""
+    known = [(x, e) for x, e in zip(xs, estimates, strict=True) if e.value is not None]
+    points = [(x, e.value) for x, e in known if e.value is not None]
+    return Line(label, points, [(x, *e.bounds) for x, e in known if e.bounds], whiskers=True)
 
 
 def sparkline(points: Sequence[Point]) -> str:
@@ -124,10 +152,12 @@ def ticks(low: float, high: float, wanted: int) -> list[float]:
 
 
 def _scale(panel: Panel, lines: list[Line]) -> _Scale:
-    xs = [x for line in lines for x, _ in line.points]
+    xs = [x for line in lines for x, _ in line.points] + ([panel.mark[0]] if panel.mark else [])
     ys = [y for line in lines for _, y in line.points]
     ys += [y for line in lines for _, low, high in line.ranges for y in (low, high)]
-    x0, x1 = (-0.3, len(panel.names) - 0.7) if panel.names else _widened(min(xs), max(xs), 0)
+    ys += [*panel.holds, *([0.0] if panel.bars else [])]
+    beside = 0.5 if panel.bars else 0.3
+    x0, x1 = (-beside, len(panel.names) - 1 + beside) if panel.names else _widened(min(xs), max(xs), 0)
     y0, y1 = _widened(min(ys), max(ys), 0.06)
     if panel.shares:
         y0, y1 = max(y0, -0.02), min(y1, 1.02)
@@ -145,11 +175,13 @@ def _widened(low: float, high: float, margin: float) -> tuple[float, float]:
 def _axes(panel: Panel, scale: _Scale) -> str:
     parts = []
     for tick in ticks(scale.y0, scale.y1, 5):
+        if panel.bars and abs(tick - round(tick)) > 1e-9:
+            continue  # Bars count.
         y = scale.y(tick)
         label = f"{100 * tick:g}" if panel.shares else figure(round(tick, 12))
         parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 3.3:.1f}" text-anchor="end">{label}</text>')
-    cases: list[tuple[float, str]] = [(float(i), name) for i, name in enumerate(panel.names)]
+    cases = _fitting(panel.names, scale)
     if not cases:
         cases = [(tick, figure(round(tick, 12))) for tick in ticks(scale.x0, scale.x1, 5)]
     for where, name in cases:
@@ -160,13 +192,26 @@ def _axes(panel: Panel, scale: _Scale) -> str:
         x = scale.x(panel.mark[0])
         parts.append(f'<path class="mark" d="M{x:.1f} {scale.top - 2}V{_HEIGHT - _BOTTOM}"/>')
         name = escape(panel.mark[1])
-        parts.append(f'<text class="mark" x="{x:.1f}" y="{_TOP + 6}" text-anchor="middle">{name}</text>')
+        room = 2.8 * len(panel.mark[1])
+        anchor = "start" if x - _LEFT < room else "end" if _WIDTH - _RIGHT - x < room else "middle"
+        parts.append(f'<text class="mark" x="{x:.1f}" y="{_TOP + 6}" text-anchor="{anchor}">{name}</text>')
     return "".join(parts)
 
 
+def _fitting(names: Sequence[str], scale: _Scale) -> list[tuple[float, str]]:
+    """As many evenly spaced cases' names as have room, the first and the last among them."""
+    if not names:
+        return []
+    room = _LETTER * max(map(len, names)) + 5
+    needed = math.ceil(room / (scale.x(1) - scale.x(0)))
+    last = len(names) - 1
+    every = next((step for step in range(needed, last) if last % step == 0), max(last, 1))
+    return [(float(i), name) for i, name in enumerate(names)][::every]
+
+
 def _draw_line(line: Line, scale: _Scale, index: int) -> str:
-    points, spread = _thin(line.points)
-    trend = _trend(points)
+    points, spread = (line.points, []) if line.whiskers else _thin(line.points)
+    trend = points if line.whiskers else _trend(points)
     parts = []
     if line.whiskers:
         for x, low, high in line.ranges:
@@ -176,9 +221,27 @@ def _draw_line(line: Line, scale: _Scale, index: int) -> str:
         parts.append(_band(line.ranges or spread, scale))
     if trend is not points and not spread:
         parts.append(f'<polyline class="faint" points="{" ".join(map(scale.at, points))}"/>')
-    parts.append(f'<polyline class="line" points="{" ".join(map(scale.at, trend))}"/>')
+    name = "line" if line.joined else "line apart"
+    parts.append(f'<polyline class="{name}" points="{" ".join(map(scale.at, trend))}"/>')
     marked = trend if line.whiskers else trend[-1:]
     parts += [marker(index, scale.x(x), scale.y(y), line.emphasis) for x, y in marked]
+    return "".join(parts)
+
+
+def _draw_bars(line: Line, scale: _Scale, index: int, of: int) -> str:
+    """Bars at the line's place among `of`; their values lie on a line that is not seen, for the script."""
+    width = _BARS / of
+    across, base = scale.x(width) - scale.x(0), scale.y(0)
+    parts = [f'<polyline class="line apart" points="{" ".join(map(scale.at, line.points))}"/>']
+    for x, y in line.points:
+        if y <= 0:
+            continue
+        left = scale.x(x + (index - of / 2) * width)
+        height = max(1.0, base - scale.y(y))
+        name = ' class="hollow"' if x in line.hollow else ""
+        parts.append(
+            f'<rect{name} x="{left:.1f}" y="{base - height:.1f}" width="{across:.1f}" height="{height:.1f}"/>'
+        )
     return "".join(parts)
 
 
@@ -224,8 +287,12 @@ def _trend(points: list[Point]) -> list[Point]:
 
 def _legend_entry(line: Line, index: int, shares: bool) -> str:
     last = line.points[-1][1]
-    written = f"{100 * last:.1f}" if shares else figure(last)
+    written = escape(line.told) if line.told else f"{100 * last:.1f}" if shares else figure(last)
     return (
-        f'<li class="s{index % COLOURS}"><svg viewBox="-5 -5 10 10" aria-hidden="true">{marker(index)}</svg>'
+        f'<li class="{_colour(line, index)}"><svg viewBox="-5 -5 10 10" aria-hidden="true">{marker(index)}</svg>'
         f'<span>{escape(line.label)}</span><b data-last="{written}">{written}</b></li>'
     )
+
+
+def _colour(line: Line, index: int) -> str:
+    return line.colour or f"s{index % COLOURS}"

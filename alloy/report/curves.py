@@ -8,6 +8,14 @@ from alloy.report.record import Series, Stage
 
 # The first that matches a logged name wins; names are ours and TRL's.
 _TITLES = (
+    ("Length by thinking, tokens", r"^tokens/"),
+    ("Groups without a signal", r"^zero_signal/"),
+    ("Completions with an advantage", r"^completions/with_advantage$"),
+    ("Groups rolled out", r"^groups/rolled$"),
+    ("Verdicts that are not ok", r"^verdict/"),
+    ("Mean sampler gap, nats", r"^sampler_gap/mean$"),
+    ("Largest sampler gap, nats", r"^sampler_gap/max$"),
+    ("Effective sample share", r"^sampler_gap/effective$"),
     ("Spread of rewards", r"std"),
     ("Accuracy and pass rate", r"accurac|pass_rate|pass@|success|well_formed|valid"),
     ("Chosen and rejected", r"margin|rewards?/(chosen|rejected)"),
@@ -23,12 +31,47 @@ _LEADING = (
     "Reward",
     "KL to the reference",
     "Length, tokens",
+    "Length by thinking, tokens",
     "Accuracy and pass rate",
     "Curriculum",
+    "Groups without a signal",
+    "Completions with an advantage",
+    "Groups rolled out",
+    "Verdicts that are not ok",
+    "Mean sampler gap, nats",
+    "Largest sampler gap, nats",
+    "Effective sample share",
     "Chosen and rejected",
     "Entropy",
 )
+_HOLDS: dict[str, tuple[float, ...]] = {
+    "Groups without a signal": (0.0, 1.0),
+    "Completions with an advantage": (0.0, 1.0),
+    "Verdicts that are not ok": (0.0,),
+    "Mean sampler gap, nats": (0.0,),
+    "Largest sampler gap, nats": (0.0,),
+    "Effective sample share": (0.0, 1.0),
+}
+"""What an axis holds in any case: there a small change is not to look like a large one."""
+_SHARES = {
+    "Groups without a signal",
+    "Completions with an advantage",
+    "Verdicts that are not ok",
+    "Effective sample share",
+}
+"""Written as percent."""
 _NOT_CURVES = {"epoch", "seconds", "step", "total_flos"}
+_PREFIXES = {
+    "reward", "rewards", "pass_rate", "curriculum", "kl", "completions",
+    "zero_signal", "groups", "verdict", "sampler_gap", "tokens",
+}  # fmt: skip
+_NAMES = {
+    "zero_signal/rolled": "all rolled out",
+    "zero_signal/trained": "all trained on",
+    "completions/with_advantage": "with an advantage",
+}
+CURRICULUM = re.compile(r"curriculum/(.+)/(target|pass_rate)")
+"""The environment of what a curriculum logged, and which of two."""
 
 
 def panels(stage: Stage) -> tuple[list[Panel], list[Panel]]:
@@ -36,9 +79,9 @@ def panels(stage: Stage) -> tuple[list[Panel], list[Panel]]:
     grouped: dict[str, list[Line]] = {}
     for part, log in stage.logs.items():
         for name, series in log.items():
-            if name not in _NOT_CURVES and len(series.steps) > 1:
+            if name not in _NOT_CURVES and len(series.steps) > 1 and not _shown_elsewhere(stage, name):
                 label = f"{part} {_short(name)}" if part else _short(name)
-                grouped.setdefault(_title(name), []).append(Line(label, _points(series)))
+                grouped.setdefault(_title(name), []).append(Line(label, points(series)))
     leading = [panel for title in _LEADING for panel in _split(title, grouped.get(title, []))]
     others = [
         panel for title in sorted(grouped.keys() - set(_LEADING)) for panel in _split(title, grouped[title])
@@ -82,6 +125,13 @@ def _list(folded: list[Panel]) -> str:
     return escape(", ".join(titles) if len(titles) < 4 else f"{len(titles)} more: {', '.join(titles[:3])}, …")
 
 
+def _shown_elsewhere(stage: Stage, name: str) -> bool:
+    """Whether the page has a figure of it that says more than its curve."""
+    return CURRICULUM.fullmatch(name) is not None or (
+        name.startswith("validation/") and bool(stage.validation)
+    )
+
+
 def _title(name: str) -> str:
     for title, pattern in _TITLES:
         if re.search(pattern, name):
@@ -92,20 +142,25 @@ def _title(name: str) -> str:
 def _short(name: str) -> str:
     """The part of `reward/math` that differs within a chart."""
     prefix, slash, rest = name.partition("/")
-    return (
-        rest
-        if slash and prefix in ("reward", "rewards", "pass_rate", "curriculum", "kl", "completions")
-        else name
-    )
+    if not slash or prefix not in _PREFIXES or name in _NAMES:
+        return _NAMES.get(name, name)
+    return rest.removesuffix("/mean") if prefix == "rewards" else rest
 
 
-def _points(series: Series) -> list[Point]:
+def points(series: Series) -> list[Point]:
     return sorted(zip(series.steps, series.values, strict=True), key=lambda point: point[0])
 
 
 def _split(title: str, lines: list[Line]) -> list[Panel]:
     """As many charts as it takes for each line to have its own colour."""
+    shares = title in _SHARES and all(0 <= y <= 1 for line in lines for _, y in line.points)
     return [
-        Panel(title, lines[start : start + COLOURS], x_title="step")
+        Panel(
+            title,
+            lines[start : start + COLOURS],
+            x_title="step",
+            shares=shares,
+            holds=_HOLDS.get(title, ()),
+        )
         for start in range(0, len(lines), COLOURS)
     ]

@@ -51,6 +51,13 @@ def signed(value: float, written: str) -> str:
     return ("+" if value > 0 else MINUS if value < 0 else "\u00b1") + written
 
 
+def listed(names: list[str]) -> str:
+    """a, b and c; past five, how many more there are."""
+    if len(names) > 5:
+        names = [*names[:4], f"{len(names) - 4} more"]
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
 class Estimate:
     """An interval as results.json has it: value, low, high, n, whichever are there."""
 
@@ -79,3 +86,22 @@ def are_shares(estimates: list[Estimate]) -> bool:
 def write(value: float, shares: bool) -> str:
     """A share as percent with one decimal, any other number with three digits."""
     return f"{100 * value:.1f}" if shares else figure(value)
+
+
+def write_estimate(estimate: Estimate, shares: bool) -> str:
+    """Value and interval: 62.0 [55.5, 68.5]; a dash where nothing was measured."""
+    if estimate.value is None:
+        return "–"
+    bounds = estimate.bounds
+    interval = f" [{write(bounds[0], shares)}, {write(bounds[1], shares)}]" if bounds else ""
+    return write(estimate.value, shares) + interval
+
+
+def numbers(head: list[str], rows: list[list[str]]) -> str:
+    """The figures behind a chart, folded."""
+    top = "".join(f"<th scope=col>{escape(name)}</th>" for name in head)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        '<details class="more"><summary>The numbers</summary><div class="scroll"><table class="plain">'
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div></details>"
+    )

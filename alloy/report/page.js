@@ -13,8 +13,11 @@ function pointers() {
     const entries = [...legend.querySelectorAll("b")];
     const title = chart.parentElement.querySelector("figcaption");
     const heading = title.textContent;
-    const lines = [...chart.querySelectorAll(".line")].map((line) =>
+    const drawn = [...chart.querySelectorAll(".line")];
+    const lines = drawn.map((line) =>
       line.getAttribute("points").split(" ").map((pair) => pair.split(",").map(Number)));
+    // Marks that no line joins say nothing of what lies between them.
+    const apart = drawn.map((line) => line.classList.contains("apart"));
 
     const value = (y) => y0 + (bottom - y) / (bottom - top) * (y1 - y0);
     const nearest = (points, x) =>
@@ -33,6 +36,10 @@ function pointers() {
       const label = names ? names[Math.round(where)] : short(where);
       title.textContent = `${heading} · ${chart.dataset.xTitle} ${label}`;
       entries.forEach((entry, i) => {
+        if (apart[i] && Math.abs(found[i][0] - at) > 0.1) {
+          entry.textContent = "–";
+          return;
+        }
         const here = value(found[i][1]);
         entry.textContent = shares ? (100 * here).toFixed(1) : short(here);
       });

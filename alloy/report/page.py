@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alloy.artifact import write_atomically
+from alloy.report.curriculum import curriculum
 from alloy.report.curves import curves
 from alloy.report.lineage import graph
 from alloy.report.notation import count, duration, escape
@@ -13,6 +14,7 @@ from alloy.report.provenance import provenance
 from alloy.report.record import Record, Stage, number, read_record, text
 from alloy.report.rollouts import browser, collect
 from alloy.report.scores import budget_curve, table, trade_off
+from alloy.report.validation import validation
 
 _HERE = Path(__file__).parent
 
@@ -66,6 +68,8 @@ def _sections(record: Record) -> list[tuple[str, str, str]]:
         ("stages", "Stages", graph(stages) if stages else ""),
         ("results", "Results", _each(stages, table)),
         ("curves", "Curves", _with_hint(curves(stages))),
+        ("curriculum", "Curriculum", _each(stages, curriculum)),
+        ("validation", "Validation", _each(stages, validation)),
         ("alpha", "Merge", _each(stages, trade_off)),
         ("budget", "Thinking budget", _each(stages, budget_curve)),
         ("rollouts-section", "Rollouts", browser(samples, total)),
@@ -74,6 +78,8 @@ def _sections(record: Record) -> list[tuple[str, str, str]]:
     missing = {
         "results": "No evaluation has results yet: run the stage that evaluates.",
         "curves": "No stage has logged curves.",
+        "curriculum": "No stage has drawn its tasks by a curriculum.",
+        "validation": "No stage has chosen its step on held-out tasks.",
         "alpha": "No merge has swept alpha.",
         "budget": "No thinking budgets were evaluated.",
         "rollouts-section": "No completions were sampled.",

@@ -24,6 +24,8 @@ _MARKS = (
     "config.yaml",
     "results.json",
     "sweep.json",
+    "profile.json",
+    "validation.json",
 )
 
 
@@ -43,7 +45,8 @@ class Stage:
         parents: role -> name of a stage of this run, or the path of a model that was given.
         logs: part of the stage ("" or an iteration's folder name) -> quantity -> series.
         sample_files: samples.jsonl of the stage and of its iterations.
-        max_steps: from its config, where it trains.
+        settings: its config, read; empty where that is no mapping.
+        profiles: pass rates of its tasks, as measured before and while it trained.
     """
 
     name: str
@@ -53,15 +56,21 @@ class Stage:
     why: str = ""
     parents: dict[str, str] = field(default_factory=dict)
     config: str = ""
-    max_steps: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
     logs: dict[str, dict[str, Series]] = field(default_factory=dict)
     sample_files: list[Path] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
     sweep: dict[str, Any] = field(default_factory=dict)
+    profiles: list[dict[str, Any]] = field(default_factory=list)
+    validation: dict[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
         return text(self.artifact.get("kind"))
+
+    @property
+    def max_steps(self) -> float | None:
+        return number(mapping(self.settings.get("train")).get("max_steps"))
 
     @property
     def last_step(self) -> float | None:
@@ -171,11 +180,15 @@ def _read_text(path: Path, notes: list[str]) -> str:
         return ""
 
 
-def _read_object(path: Path, notes: list[str]) -> dict[str, Any]:
+def _read_object(path: Path, notes: list[str], needed: str = "") -> dict[str, Any]:
+    """What a JSON file holds; empty where it is missing, or has nothing under the key that is needed."""
     content = _read_text(path, notes)
     value = _parse(content) if content else {}
     if not isinstance(value, dict):
         notes.append(f"{_where(path)} is no JSON object, left out.")
+        return {}
+    if content and needed and not isinstance(value.get(needed), dict | list):
+        notes.append(f"{_where(path)} has no {needed}, left out.")
         return {}
     return mapping(value)
 
@@ -183,9 +196,15 @@ def _read_object(path: Path, notes: list[str]) -> dict[str, Any]:
 def _read_stage(folder: Path, notes: list[str]) -> Stage:
     stage = Stage(folder.name, folder, _read_object(folder / "artifact.json", notes))
     stage.config = _read_text(folder / "config.yaml", notes)
-    stage.max_steps = _max_steps(stage.config)
+    stage.settings = _read_settings(stage.config)
     stage.results = _read_object(folder / "results.json", notes)
     stage.sweep = _read_object(folder / "sweep.json", notes)
+    stage.profiles = [
+        profile
+        for path in (folder / "profile.json", *sorted(folder.glob("profile-*.json")))
+        if (profile := _read_object(path, notes, "rates"))
+    ]
+    stage.validation = _read_object(folder / "validation.json", notes, "steps")
     # An iterated stage keeps each iteration in a folder of its own.
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and _is_run_folder(path))
     for part in [folder, *inner]:
@@ -203,12 +222,11 @@ def _read_stage(folder: Path, notes: list[str]) -> Stage:
     return stage
 
 
-def _max_steps(config: str) -> float | None:
+def _read_settings(config: str) -> dict[str, Any]:
     try:
-        values = mapping(yaml.safe_load(config))
+        return mapping(yaml.safe_load(config))
     except (yaml.YAMLError, ValueError, RecursionError):
-        return None
-    return number(mapping(values.get("train")).get("max_steps"))
+        return {}
 
 
 def _read_log(path: Path, notes: list[str]) -> dict[str, Series]:

@@ -32,7 +32,7 @@ def collect(stages: list[Stage], notes: list[str]) -> tuple[list[dict[str, Any]]
             total += lines
             # A file's size counts its names and quotes too: the page errs on the small side.
             fitting = lines if size == 0 else int(lines * min(1.0, share / len(stage.sample_files) / size))
-            wanted = _spread(lines, max(1, min(_A_STAGE // len(stage.sample_files), fitting)))
+            wanted = spread(lines, max(1, min(_A_STAGE // len(stage.sample_files), fitting)))
             part = "" if path.parent == stage.folder else path.parent.name
             chosen += [_sample(row, stage.name, part) for row in json_rows(path, notes, wanted)]
     return chosen, total
@@ -98,11 +98,11 @@ def _measure(path: Path) -> tuple[int, int]:
         return 0, 0
 
 
-def _spread(lines: int, wanted: int) -> set[int]:
-    """Line numbers from the first to the last, evenly."""
-    if wanted >= lines:
-        return set(range(lines))
-    return {round(i * (lines - 1) / max(1, wanted - 1)) for i in range(wanted)}
+def spread(count: int, wanted: int) -> set[int]:
+    """So many of the numbers from 0 to count - 1, evenly, the first and the last among them."""
+    if wanted >= count:
+        return set(range(count))
+    return {round(i * (count - 1) / max(1, wanted - 1)) for i in range(wanted)}
 
 
 def _sample(row: dict[str, Any], stage: str, part: str) -> dict[str, Any]:

@@ -2,8 +2,18 @@
 
 from typing import Any
 
-from alloy.report.chart import COLOURS, Line, Panel, draw
-from alloy.report.notation import Estimate, are_shares, count, escape, figure, signed, write
+from alloy.report.chart import COLOURS, Line, Panel, draw, estimated
+from alloy.report.notation import (
+    Estimate,
+    are_shares,
+    count,
+    escape,
+    figure,
+    numbers,
+    signed,
+    write,
+    write_estimate,
+)
 from alloy.report.record import Stage, items, mapping, number, text
 
 _BAR = 64
@@ -18,7 +28,7 @@ def table(evaluation: Stage) -> str:
     stages = _named(results.get("stages"), cells)
     suites = _named(results.get("suites"), {suite: 0 for row in cells.values() for suite in row})
     changes = _changes(results.get("differences"), cells)
-    columns = {suite: [Estimate(cells[stage].get(suite)) for stage in stages] for suite in suites}
+    columns = {suite: [Estimate(cells.get(stage, {}).get(suite)) for stage in stages] for suite in suites}
     head = "".join(f"<th scope=col>{_heading(suite, cells, columns[suite])}</th>" for suite in suites)
     body = ""
     for index, stage in enumerate(stages):
@@ -130,7 +140,7 @@ def trade_off(merge: Stage) -> str:
     objective = [
         (a, o) for a, p in zip(alphas, points, strict=True) if (o := number(p.get("objective"))) is not None
     ]
-    lines = [_estimates(suite, alphas, scores[suite]) for suite in suites]
+    lines = [estimated(suite, alphas, scores[suite]) for suite in suites]
     aim = Line("objective", objective, whiskers=True)
     in_shares = shares and all(0 <= o <= 1 for _, o in objective)
     charts = [
@@ -150,9 +160,9 @@ def trade_off(merge: Stage) -> str:
     for index, alpha in enumerate(alphas):
         value = number(points[index].get("objective"))
         row = [f"{alpha:g}" + (" ◂ chosen" if alpha == chosen else "")]
-        row += [_written(scores[suite][index], shares) for suite in suites]
+        row += [write_estimate(scores[suite][index], shares) for suite in suites]
         rows.append([*row, "–" if value is None else figure(value)])
-    return f'{said}</p><div class="panels wide">{"".join(charts)}</div>{_numbers(head, rows)}'
+    return f'{said}</p><div class="panels wide">{"".join(charts)}</div>{numbers(head, rows)}'
 
 
 def _against(
@@ -200,7 +210,7 @@ def budget_curve(evaluation: Stage) -> str:
         lines = []
         for stage, entries in measured.items():
             xs = [float(place[_budget_order(entry)]) for entry in entries]
-            lines.append(_estimates(stage, xs, [_estimate_or_number(entry.get(key)) for entry in entries]))
+            lines.append(estimated(stage, xs, [_estimate_or_number(entry.get(key)) for entry in entries]))
         for start in range(0, len(lines), COLOURS):
             portion = lines[start : start + COLOURS]
             charts.append(draw(Panel(title, portion, "budget", names, shares=key != "tokens")))
@@ -209,12 +219,12 @@ def budget_curve(evaluation: Stage) -> str:
     for stage, entries in measured.items():
         for entry in entries:
             tokens = _estimate_or_number(entry.get("tokens")).value
-            shares = [_written(Estimate(entry.get(key)), True) for key in ("accuracy", "well_formed")]
+            shares = [write_estimate(Estimate(entry.get(key)), True) for key in ("accuracy", "well_formed")]
             length = "–" if tokens is None else figure(tokens)
             rows.append([stage, _budget_name(_budget_order(entry)), *shares, length])
     return (
         "<p>Thinking tokens allowed before the thinking is closed; ∞ is no limit, 0 is thinking off.</p>"
-        f'<div class="panels wide">{"".join(charts)}</div>{_numbers(head, rows)}'
+        f'<div class="panels wide">{"".join(charts)}</div>{numbers(head, rows)}'
     )
 
 
@@ -229,27 +239,3 @@ def _budget_name(budget: float) -> str:
 
 def _estimate_or_number(value: Any) -> Estimate:
     return Estimate(value if isinstance(value, dict) else {"value": value})
-
-
-def _estimates(label: str, xs: list[float], estimates: list[Estimate]) -> Line:
-    known = [(x, e) for x, e in zip(xs, estimates, strict=True) if e.value is not None]
-    points = [(x, e.value) for x, e in known if e.value is not None]
-    return Line(label, points, [(x, *e.bounds) for x, e in known if e.bounds], whiskers=True)
-
-
-def _written(estimate: Estimate, shares: bool) -> str:
-    if estimate.value is None:
-        return "–"
-    bounds = estimate.bounds
-    interval = f" [{write(bounds[0], shares)}, {write(bounds[1], shares)}]" if bounds else ""
-    return write(estimate.value, shares) + interval
-
-
-def _numbers(head: list[str], rows: list[list[str]]) -> str:
-    """The figures behind a chart, folded."""
-    top = "".join(f"<th scope=col>{escape(name)}</th>" for name in head)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return (
-        '<details class="more"><summary>The numbers</summary><div class="scroll"><table class="plain">'
-        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div></details>"
-    )

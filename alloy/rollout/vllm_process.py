@@ -16,6 +16,7 @@ from transformers import AutoConfig
 
 from alloy.errors import StageError
 from alloy.policy import multiplies_bfloat16
+from alloy.rollout.vllm_draw import draw_with_one_number
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -96,7 +97,7 @@ def _start(
     if not on_gpu and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         tokens = max_sequences * (max_model_tokens + _BLOCK_TOKENS)
         only_cpu["kv_cache_memory_bytes"] = min(_MAX_CPU_CACHE_BYTES, tokens * _cache_bytes_a_token(folder))
-    return LLM(
+    llm = LLM(
         model=str(folder),
         dtype=cast(Any, dtype),
         max_model_len=max_model_tokens,
@@ -112,6 +113,9 @@ def _start(
         seed=0,
         **only_cpu,
     )
+    if not on_gpu:
+        draw_with_one_number(llm)
+    return llm
 
 
 def _cache_bytes_a_token(folder: Path) -> int:

@@ -28,8 +28,8 @@ def verify_choice(
         choices: the texts behind A, B, C, ...; without them A to J are possible.
         thinking_opened: the prompt ended with an opened thinking tag.
     """
-    letters = _letters(len(choices) if choices else 10)
-    right = _gold_letter(gold, letters, choices or ())
+    letters = _letters(choices or ())
+    right = gold_letter(gold, choices or ())
     if right is None:
         return Verdict(
             None, "error", f"gold = {gold!r}: write one of {', '.join(letters)}, or a choice's text."
@@ -43,11 +43,13 @@ def verify_choice(
     return Verdict(float(stated == right), "ok", stated)
 
 
-def _letters(count: int) -> str:
-    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count]
+def _letters(choices: Sequence[str]) -> str:
+    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices) or 10]
 
 
-def _gold_letter(gold: str, letters: str, choices: Sequence[str]) -> str | None:
+def gold_letter(gold: str, choices: Sequence[str] = ()) -> str | None:
+    """The letter that a gold answer means, itself one or the text of a choice; None when it is neither."""
+    letters = _letters(choices)
     letter = gold.strip().strip("().").upper()
     if len(letter) == 1 and letter in letters:
         return letter

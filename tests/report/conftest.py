@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rl_folder
+import yaml
 
 INJECTION = (
     "</script><script>document.title='taken over'</script><img src=x onerror=\"document.title='taken'\"><!--"
@@ -69,9 +71,8 @@ def metrics(stage: str, steps: int, noise: random.Random) -> list[dict[str, Any]
         row["grad_norm"] = 1 + noise.random()
         row["loss"] = 0.4 + 2.2 * math.exp(-4 * at) + 0.12 * noise.gauss(0, 1)
         if stage in ("grpo", "rlhf"):
-            for place, name in enumerate(("math", "instructions", "tools")):
-                level = 0.2 + 0.15 * place + 0.4 * (1 - math.exp(-3 * at))
-                row[f"reward/{name}"] = min(1.0, max(0.0, level + 0.08 * noise.gauss(0, 1)))
+            row["reward"] = 0.7 - 0.3 * at + 0.04 * noise.gauss(0, 1)
+            row |= rl_folder.metrics(step, steps, stage == "grpo", noise)
             row["kl"] = 0.04 * at + 0.004 * noise.random()
             row["completions/mean_length"] = 60 + 90 * at + 9 * noise.gauss(0, 1)
             row["pass_rate/math"] = min(1.0, 0.2 + 0.6 * at)
@@ -81,6 +82,11 @@ def metrics(stage: str, steps: int, noise: random.Random) -> list[dict[str, Any]
             row["rewards/margins"] = 2 * at + 0.2 * noise.gauss(0, 1)
         rows.append(row)
     return rows
+
+
+def config(stage: str, steps: int) -> str:
+    curriculum = {"curriculum": rl_folder.CURRICULUM} if stage == "grpo" else {}
+    return yaml.safe_dump({"seed": 0, "train": {"max_steps": steps}, **curriculum}, sort_keys=False)
 
 
 def samples(stage: str, noise: random.Random) -> list[dict[str, Any]]:
@@ -186,7 +192,7 @@ def make_run(root: Path, steps: int = 60) -> Path:
         if stage == "evaluate":
             parents = {name: name for name in PARENTS if name not in ("evaluate", "reward-model")}
         write_json(folder / "artifact.json", artifact(stage, parents, number))
-        (folder / "config.yaml").write_text(f"seed: 0\ntrain:\n  max_steps: {steps}\n")
+        (folder / "config.yaml").write_text(config(stage, steps))
         if stage == "dpo":
             for iteration in ("iteration-1", "iteration-2"):
                 (folder / iteration).mkdir()
@@ -195,6 +201,8 @@ def make_run(root: Path, steps: int = 60) -> Path:
             write_jsonl(folder / "metrics.jsonl", metrics(stage, steps, noise))
         if stage in ("grpo", "dpo", "rlhf"):
             write_jsonl(folder / "samples.jsonl", samples(stage, noise))
+        for name, value in rl_folder.FILES.get(stage, {}).items():
+            write_json(folder / name, value)
     write_json(run_root / "evaluate" / "results.json", results())
     write_json(run_root / "merge" / "sweep.json", sweep())
     return run_root

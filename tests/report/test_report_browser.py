@@ -33,7 +33,7 @@ def test_the_page_shows_its_figures_without_errors(tab: Tab, report: Path, width
     tab.open(report, width, scheme=scheme)
     assert tab.evaluate("innerWidth") == width
     assert tab.evaluate(VISIBLE.format("svg.lanes")) == 1
-    assert tab.evaluate(VISIBLE.format("svg.chart")) == 4 + 6 + 3 + 3 + 6 + 3 + 3
+    assert tab.evaluate(VISIBLE.format("svg.chart")) == 4 + 13 + 3 + 3 + 13 + 6 + 8 + 3 + 3
     assert tab.evaluate(VISIBLE.format("table.results")) == 1
     assert tab.evaluate(VISIBLE.format(".rollout")) == 12
     # Nothing sticks out sideways: what is wide scrolls within its own frame.
@@ -151,6 +151,38 @@ def test_a_chart_tells_the_value_under_the_pointer(tab: Tab, report: Path) -> No
     # A tenth of a pixel is what the drawing keeps.
     assert float(value) == pytest.approx(30 + 0.8 * 64, abs=0.5)
     assert (rest_title, rest_value) == ("Tokens a completion", "350")
+
+
+READ = """(chart, at) => {
+  const panel = [...document.querySelectorAll('svg.chart')].find((c) => c.ariaLabel === chart).parentElement;
+  const drawing = panel.querySelector('svg.chart');
+  const box = drawing.getBoundingClientRect();
+  drawing.dispatchEvent(new PointerEvent('pointermove', {clientX: box.left + at / 280 * box.width}));
+  const told = [...panel.querySelectorAll('figcaption, .legend b')].map((e) => e.textContent);
+  drawing.dispatchEvent(new PointerEvent('pointerleave', {}));
+  return told;
+}"""
+
+
+def test_bars_tell_their_counts_under_the_pointer(tab: Tab, report: Path) -> None:
+    tab.open(report, 1280)
+    title = "math: 64 tasks by pass rate"
+    # Five places share 232 of the 280 units; the last place's middle is 23.2 units from the right edge.
+    told = tab.evaluate(f"({READ})('{title}', 270 - 23.2)")
+    assert told[0] == f"{title} · pass rate, % 100"
+    assert [float(count) for count in told[1:]] == pytest.approx([8, 12, 20], abs=0.1)
+    assert tab.evaluate("getComputedStyle(document.querySelector('.line.apart')).stroke") == "none"
+    # At the edge between two places every bar is of the same place.
+    told = tab.evaluate(f"({READ})('{title}', 38 + 2 * 46.4 - 1)")
+    assert told[0].endswith(" 25")
+    assert [float(count) for count in told[1:]] == pytest.approx([14, 12, 8], abs=0.1)
+
+
+def test_a_fall_is_told_only_where_there_was_one(tab: Tab, report: Path) -> None:
+    tab.open(report, 1280)
+    title = "instructions: held out"
+    assert tab.evaluate(f"({READ})('{title}', 38 + 232 * 20 / 60)") == [f"{title} · step 20", "42.0", "42.0"]
+    assert tab.evaluate(f"({READ})('{title}', 38 + 232 * 30 / 60)") == [f"{title} · step 30", "58.0", "–"]
 
 
 def test_an_empty_run_opens_without_errors(tab: Tab, tmp_path: Path) -> None:

@@ -76,6 +76,32 @@ def test_any_values_can_be_drawn(values: list[float]) -> None:
     assert "inf" not in drawn
 
 
+def names_of(drawn: str) -> list[str]:
+    return re.findall(r'text-anchor="(?:middle|end)">([^<]+)</text>', drawn.split('y="154"', 1)[1])
+
+
+@pytest.mark.parametrize(
+    ("parts", "shown"),
+    [(4, ["0", "25", "50", "75", "100"]), (16, ["0", "25", "50", "75", "100"]), (13, ["0", "100"])],
+)
+def test_names_are_as_many_as_have_room(parts: int, shown: list[str]) -> None:
+    names = [f"{100 * i / parts:.3g}" for i in range(parts + 1)]
+    drawn = draw(Panel("t", [Line("a", [(0.0, 3.0)])], names=names, bars=True))
+    assert names_of(drawn) == shown
+
+
+def test_bars_begin_at_0_and_are_counted_in_whole_numbers() -> None:
+    drawn = draw(Panel("t", [Line("a", [(0.0, 2.0), (1.0, 1.0)])], names=["x", "y"], bars=True))
+    assert re.findall(r'text-anchor="end">([^<]+)</text>', drawn) == ["0", "1", "2"]
+    low, high = (float(v) for v in re.search(r'data-y="([^"]+)"', drawn)[1].split())  # type: ignore[index]
+    assert (low, high) == pytest.approx((-0.12, 2.12))
+
+
+def test_an_axis_holds_what_it_is_told_to() -> None:
+    drawn = draw(Panel("t", [Line("a", [(0.0, 0.5), (1.0, 0.6)])], shares=True, holds=(0.0, 1.0)))
+    assert 'data-y="-0.02 1.02"' in drawn
+
+
 def test_a_chart_without_points_is_left_out() -> None:
     assert draw(Panel("t", [Line("a", [])])) == ""
 

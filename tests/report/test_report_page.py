@@ -2,62 +2,29 @@
 
 import json
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from conftest import INJECTION, write_json, write_jsonl
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from parsed import Page
 
 from alloy.errors import InputError
 from alloy.report import build
 
-VOID = {"meta", "input"}
-
-
-class Page(HTMLParser):
-    """Text, elements and attributes; every element must be closed where it was opened."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.scripts: list[str] = []
-        self.source = path.read_text(encoding="utf-8")
-        self.feed(self.source)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "script":
-            self.scripts.append(data)
-        elif data.strip() and self.open[-1] != "style":
-            self.words.append(data.strip())
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.words)
-
-    def ids(self) -> list[str]:
-        return [str(attrs["id"]) for _, attrs in self.elements if "id" in attrs]
-
 
 def test_a_whole_run_is_shown(run_root: Path) -> None:
     page = Page(build(run_root))
-    for name in ("stages", "results", "curves", "alpha", "budget", "rollouts-section", "provenance"):
+    for name in (
+        "stages",
+        "results",
+        "curves",
+        "curriculum",
+        "validation",
+        "alpha",
+        "budget",
+        "rollouts-section",
+        "provenance",
+    ):
         assert name in page.ids()
     assert "notes" not in page.ids()
     assert len(page.ids()) == len(set(page.ids()))
@@ -134,6 +101,16 @@ def test_curves_are_grouped_and_labelled(run_root: Path) -> None:
     assert "iteration-1 margins" in page.text
 
 
+def test_what_a_curriculum_drew_and_which_step_was_kept_are_told(run_root: Path) -> None:
+    page = Page(build(run_root))
+    assert "grpo rolled every task out 4 times before training and again at steps 20 and 40." in page.text
+    # 20 never and 8 always passed of 64 at first; nobody of tools would have remained.
+    assert "parent mean 39.1, 28 left out step 20 mean 50.8, 24 left out" in page.text
+    assert "Where none would remain, all stay: tools (parent)." in page.text
+    assert "grpo kept step 40 : its mean over the environments, 49.7%," in page.text
+    assert "The parent's weights were handed on : of the steps of rlhf" in page.text
+
+
 def test_provenance_is_told(run_root: Path) -> None:
     text = Page(build(run_root)).text
     assert "cpu × 2" in text
@@ -176,6 +153,14 @@ def test_names_from_the_run_are_escaped_everywhere(run_root: Path) -> None:
         run_root / "merge" / "sweep.json",
         {"rule": evil, "points": [{"alpha": 0.5, "scores": {evil: {"value": 1}}}]},
     )
+    write_json(
+        run_root / "grpo" / "profile.json", {"step": 0, "rollouts": 2, "rates": {evil: {evil: 1, "a": 0}}}
+    )
+    measured = {"step": 0, "mean": 0.5, "fell": [evil], "environments": {evil: {"value": 0.5}}}
+    write_json(
+        run_root / "grpo" / "validation.json",
+        {"kept": 0, "steps": [measured, {**measured, "step": 3, "mean": 0.7}]},
+    )
     page = Page(build(run_root))
     assert "<b onclick" not in page.source
     assert page.text.count(evil) > 20
@@ -197,6 +182,7 @@ def test_nothing_is_fetched(run_root: Path) -> None:
     [
         ("evaluate", "No evaluation has results yet: run the stage that evaluates."),
         ("merge", "No merge has swept alpha."),
+        ("grpo", "No stage has drawn its tasks by a curriculum."),
     ],
 )
 def test_a_missing_stage_is_noted(run_root: Path, gone: str, note: str) -> None:
@@ -204,6 +190,17 @@ def test_a_missing_stage_is_noted(run_root: Path, gone: str, note: str) -> None:
     page = Page(build(run_root))
     assert note in page.text
     assert "9 of 9 stages finished" in page.text
+
+
+def test_a_file_without_what_it_is_for_is_noted(run_root: Path) -> None:
+    write_json(run_root / "grpo" / "profile-20.json", {"step": 20})
+    (run_root / "grpo" / "profile-40.json").write_text('{"step": 4')
+    write_json(run_root / "rlhf" / "validation.json", {"kept": 3, "steps": "none"})
+    text = Page(build(run_root)).text
+    assert "grpo/profile-20.json has no rates, left out." in text
+    assert "grpo/profile-40.json is no JSON object, left out." in text
+    assert "rlhf/validation.json has no steps, left out." in text
+    assert "grpo rolled every task out 4 times before training." in text
 
 
 def test_an_unfinished_stage_shows_how_far_it_is(run_root: Path) -> None:
@@ -245,72 +242,6 @@ def test_a_folder_without_stages_gives_a_page_that_says_so(tmp_path: Path) -> No
 def test_a_missing_folder_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone: there is no such folder\. Name a recipe's run folder"):
         build(tmp_path / "gone")
-
-
-BROKEN = ["", "nul", "[]", "[[[", '"text"', "3", "{}", "\x00\xff", "[" * 1200, '{"kind": 7, "parents": 1}',
-          '{"points": [3, {"alpha": "x"}], "cells": [1], "budget": 5, "differences": {}, "metrics": "x"}',
-          '{"parents": {"a": 3, "b": {"path": 4}}, "fingerprints": [], "versions": 2, "tokens": 1e999}',
-          '{"cells": {"a": 1, "b": {"c": {"value": "d"}}}, "suites": [1, null], "stages": {"x": 1}}',
-          '{"points": [{"alpha": 0.5}], "chosen": NaN, "suites": 1, "created": "\\ud800", "seconds": true}',
-          '{"step": 1, "prompt": {"a": 1}, "completion": [1, {"tool_calls": 3, "content": [2]}]}',
-          '{"budget": {"a": [{"budget": "x", "accuracy": 0.5, "tokens": {"value": 1}}, 3]}}']  # fmt: skip
-
-
-@pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
-def test_whatever_a_file_holds_the_page_is_built(tmp_path: Path, content: str) -> None:
-    names = (
-        "artifact.json",
-        "inputs.json",
-        "metrics.jsonl",
-        "samples.jsonl",
-        "config.yaml",
-        "results.json",
-        "sweep.json",
-    )
-    for name in names:
-        folder = tmp_path / f"broken-{name.split('.')[0]}"
-        folder.mkdir()
-        (folder / name).write_text(content)
-        (tmp_path / "all").mkdir(exist_ok=True)
-        (tmp_path / "all" / name).write_text(content)
-    assert "broken-results" in Page(build(tmp_path)).text
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                ["value", "low", "high", "n", "a", "alpha", "scores", "budget", "accuracy", "path", "role"]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.dictionaries(st.sampled_from(["cells", "differences", "budget", "stages", "suites"]), json_values),
-    st.dictionaries(st.sampled_from(["points", "chosen", "rule", "suites"]), json_values),
-    st.dictionaries(
-        st.sampled_from(["parents", "fingerprints", "metrics", "seconds", "tokens", "created"]), json_values
-    ),
-    st.dictionaries(st.sampled_from(["step", "prompt", "completion", "reward", "status"]), json_values),
-)
-def test_any_json_gives_a_well_formed_page(
-    tmp_path_factory: pytest.TempPathFactory, results: dict, sweep: dict, artifact: dict, sample: dict
-) -> None:
-    folder = tmp_path_factory.mktemp("run") / "stage"
-    folder.mkdir()
-    write_json(folder / "results.json", results)
-    write_json(folder / "sweep.json", sweep)
-    write_json(folder / "artifact.json", artifact)
-    write_jsonl(folder / "samples.jsonl", [sample, sample])
-    Page(build(folder.parent))
 
 
 def test_building_twice_replaces_the_page(run_root: Path) -> None:

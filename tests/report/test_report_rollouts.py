@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from alloy.report.curves import panels
 from alloy.report.record import Series, Stage
-from alloy.report.rollouts import _spread, embed, split_thinking
+from alloy.report.rollouts import embed, split_thinking, spread
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_embedded_json_reads_back_and_cannot_end_its_element(text: str) -> None:
 
 @given(st.integers(0, 500), st.integers(1, 200))
 def test_a_spread_has_the_first_the_last_and_no_more_than_wanted(lines: int, wanted: int) -> None:
-    found = _spread(lines, wanted)
+    found = spread(lines, wanted)
     assert len(found) == min(lines, wanted)
     assert all(0 <= line < lines for line in found)
     if lines:
@@ -71,6 +71,16 @@ def test_a_spread_has_the_first_the_last_and_no_more_than_wanted(lines: int, wan
         ("kl", "KL to the reference"),
         ("completions/mean_length", "Length, tokens"),
         ("curriculum/level", "Curriculum"),
+        ("rewards/math/mean", "Reward"),
+        ("zero_signal/rolled", "Groups without a signal"),
+        ("zero_signal/standard", "Groups without a signal"),
+        ("completions/with_advantage", "Completions with an advantage"),
+        ("groups/rolled", "Groups rolled out"),
+        ("verdict/error", "Verdicts that are not ok"),
+        ("sampler_gap/mean", "Mean sampler gap, nats"),
+        ("sampler_gap/max", "Largest sampler gap, nats"),
+        ("sampler_gap/effective", "Effective sample share"),
+        ("tokens/thinking_off", "Length by thinking, tokens"),
         ("grad_norm", "grad_norm"),
     ],
 )
@@ -88,3 +98,41 @@ def test_a_line_has_its_own_colour_however_many_there_are() -> None:
 
 def test_what_was_logged_once_is_no_curve() -> None:
     assert panels(Stage("s", Path("s"), logs={"": {"train_loss": Series([9.0], [0.5])}})) == ([], [])
+
+
+def test_shares_are_drawn_on_the_whole_of_their_range() -> None:
+    log = {
+        "zero_signal/math": Series([1.0, 2.0], [0.5, 0.6]),
+        "zero_signal/rolled": Series([1.0, 2.0], [0.1, 0.2]),
+    }
+    (panel,), _ = panels(Stage("s", Path("s"), logs={"": log}))
+    assert (panel.shares, panel.holds) == (True, (0.0, 1.0))
+    assert [line.label for line in panel.lines] == ["math", "all rolled out"]
+
+
+def test_what_has_a_figure_of_its_own_is_no_curve_as_well() -> None:
+    found = Series([1.0, 2.0], [0.5, 0.6])
+    log = {"curriculum/math/target": found, "curriculum/math/pass_rate": found, "validation/math": found}
+    stage = Stage("s", Path("s"), logs={"": log}, validation={"kept": 0, "steps": []})
+    assert panels(stage) == ([], [])
+    # Where validation.json is lost, what was logged is still there.
+    stage.validation = {}
+    assert [panel.title for panel in panels(stage)[0]] == ["Accuracy and pass rate"]
+
+
+def test_a_line_is_called_what_differs_within_its_chart() -> None:
+    found = Series([1.0, 2.0], [0.5, 0.6])
+    names = (
+        "reward",
+        "rewards/math/mean",
+        "rewards/math/std",
+        "verdict/error",
+        "sampler_gap/max",
+        "groups/rolled",
+    )
+    leading, others = panels(Stage("s", Path("s"), logs={"": dict.fromkeys(names, found)}))
+    labels = {panel.title: [line.label for line in panel.lines] for panel in leading + others}
+    assert labels["Reward"] == ["reward", "math"]
+    assert labels["Spread of rewards"] == ["math/std"]
+    assert labels["Verdicts that are not ok"] == ["error"]
+    assert labels["Largest sampler gap, nats"] == ["max"]

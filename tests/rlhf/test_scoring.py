@@ -93,16 +93,22 @@ def test_an_unfinished_completion_is_below_the_others_in_their_own_units() -> No
     model: Any = Lengths()
     score = answer_scores(model, config)
     # Finished: 2 and 6, mean 4, standard deviation 2; the unfinished one gets 4 - 2 * 2.
-    assert score([rollout("ab"), rollout("abcdef"), rollout("a" * 90, finished=False)]) == [2.0, 6.0, 0.0]
+    assert score([rollout("ab"), rollout("abcdef"), rollout("a" * 90, finished=False)]).rewards == [
+        2.0,
+        6.0,
+        0.0,
+    ]
     # Nothing to compare with: the unit is 1.
-    assert score([rollout("abc"), rollout("", finished=False)]) == [3.0, 1.0]
+    assert score([rollout("abc"), rollout("", finished=False)]).rewards == [3.0, 1.0]
 
 
 def test_hide_thinking() -> None:
     model: Any = Lengths()
     for hide, expected in ((True, 2.0), (False, 6.0)):
         config: Any = SimpleNamespace(hide_thinking=hide, unfinished_reward=-2.0)
-        assert answer_scores(model, config)([rollout("ab", thinking="abc")]) == [expected]  # abc, newline, ab
+        assert answer_scores(model, config)([rollout("ab", thinking="abc")]).rewards == [
+            expected
+        ]  # abc, newline, ab
 
 
 def test_pairs_that_do_not_fit_are_left_out_and_counted(capsys: pytest.CaptureFixture[str]) -> None:

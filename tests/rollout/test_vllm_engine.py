@@ -1,6 +1,7 @@
 """vLLM for real, on the CPU, held against the transformers engine over the same weights."""
 
 import importlib.util
+import math
 import os
 import random
 import weakref
@@ -11,12 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from alloy.base import ModelShape
-from alloy.build_base import random_model, train_tokenizer
 from alloy.errors import InputError
 from alloy.evaluate.config import SuiteConfig
 from alloy.evaluate.suites import evaluate_suite
-from alloy.policy import computes_bfloat16, load_model, save_policy
+from alloy.policy import computes_bfloat16, load_model
 from alloy.rl_config import RolloutConfig
 from alloy.rollout.engine import Generation, Sampling
 from alloy.rollout.transformers_engine import TransformersEngine
@@ -27,29 +26,12 @@ if not INSTALLED and os.environ.get("ALLOY_REQUIRE_ALL") == "1":
     pytest.fail("vllm is not installed: make setup installs it", pytrace=False)
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed")
 
-TEXTS = ("one two three\nfour five six\n", "a b c a b c", "<think>\nwell\n</think>\nyes")
 GREEDY = Sampling(32, temperature=0.0)
-ROLLOUT = RolloutConfig(engine="vllm", max_completion_tokens=32, batch_size=48, vllm_max_model_tokens=128)
+ROLLOUT = RolloutConfig(engine="vllm", max_completion_tokens=32, batch_size=48, vllm_max_model_tokens=192)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of 70 thousand weights, with a head tied to its embedding, sharp enough to have opinions."""
-    tokenizer = train_tokenizer(TEXTS * 20, 320)
-    torch.manual_seed(0)
-    model = random_model(
-        ModelShape(hidden_size=64, layers=2, heads=2, mlp_size=128, max_positions=256), tokenizer
-    )
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(3.0 if weight.dim() > 1 else 1.0)
-    path = tmp_path_factory.mktemp("vllm") / "model"
-    save_policy(model, tokenizer, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def colocated(folder: Path) -> Iterator[Any]:
+def colocated(sharp_folder: Path) -> Iterator[Any]:
     """The one engine of these tests, beside a model in float32, as a trainer has it."""
     from accelerate import Accelerator
 
@@ -62,7 +44,7 @@ def colocated(folder: Path) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         # Both engines are to agree to the token: that needs float32 here, whatever the hardware likes better.
         patch.setattr("alloy.rollout.vllm_process.engine_dtype", lambda: "float32")
-        found = ColocatedVllm(load_model(folder), accelerator, load_tokenizer(folder), ROLLOUT)
+        found = ColocatedVllm(load_model(sharp_folder), accelerator, load_tokenizer(sharp_folder), ROLLOUT)
     assert random.getstate() == before[1]
     assert torch.equal(torch.get_rng_state(), before[2])
     kept: list[Any] = []
@@ -81,11 +63,11 @@ def variables() -> dict[str, str]:
 
 
 @pytest.fixture
-def engines(colocated: Any, folder: Path) -> tuple[Any, TransformersEngine]:
+def engines(colocated: Any, sharp_folder: Path) -> tuple[Any, TransformersEngine]:
     """Both engines over the folder's weights."""
     from alloy.rollout.vllm_engine import VllmEngine
 
-    colocated.model = load_model(folder)
+    colocated.model = load_model(sharp_folder)
     colocated.sync_weights()
     tokenizer = colocated.processing_class
     return VllmEngine(colocated.llm, tokenizer, 6), TransformersEngine(colocated.model, tokenizer, 8, 6)
@@ -142,8 +124,31 @@ def test_new_weights_are_what_it_generates_with(colocated: Any, engines: Any) ->
     assert tokens(ours.generate(prompts(ours), GREEDY, 0)) == new
 
 
+def test_after_every_optimizer_step_the_synced_engine_writes_what_the_trained_model_writes(
+    colocated: Any, engines: Any
+) -> None:
+    """Prompts on both sides of a block of vLLM's prefix cache: what it keeps of the old weights must go."""
+    ours, theirs = engines
+    long = [20 + 7 * n % 200 for n in range(150)]
+    given = [*prompts(ours), ours.tokenizer.encode("four five six\n"), long, long[:128] + long[:9]]
+    optimizer = torch.optim.AdamW(colocated.model.parameters(), lr=0.01)
+    generator = torch.Generator().manual_seed(5)
+    before = tokens(theirs.generate(given, GREEDY, 0))
+    for _ in range(4):
+        ids = torch.randint(20, 300, (4, 24), generator=generator)
+        colocated.model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        after = tokens(theirs.generate(given, GREEDY, 0))
+        assert after != before, "the step must move the weights"
+        assert tokens(ours.generate(given, GREEDY, 0)) == before, "not synced yet: the old weights"
+        colocated.sync_weights()
+        assert tokens(ours.generate(given, GREEDY, 0)) == after
+        before = after
+
+
 def test_an_adapter_is_merged_for_the_engine_and_taken_out_again(
-    colocated: Any, engines: Any, folder: Path
+    colocated: Any, engines: Any, sharp_folder: Path
 ) -> None:
     import peft
 
@@ -152,7 +157,7 @@ def test_an_adapter_is_merged_for_the_engine_and_taken_out_again(
         r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
     )
     torch.manual_seed(1)
-    adapted = peft.get_peft_model(load_model(folder), settings)
+    adapted = peft.get_peft_model(load_model(sharp_folder), settings)
     base = {name: weight.clone() for name, weight in adapted.named_parameters()}
     colocated.model = adapted
     theirs = TransformersEngine(adapted, ours.tokenizer, 8)
@@ -172,6 +177,31 @@ def test_sampling_is_the_same_for_the_same_seed_only(engines: Any) -> None:
     assert tokens(first) == tokens(ours.generate(many, Sampling(16), 7))
     assert tokens(first) != tokens(ours.generate(many, Sampling(16), 8))
     assert len({tuple(ids) for ids in tokens(first)}) > 1, "every prompt has a seed of its own"
+
+
+def test_tokens_are_drawn_from_the_model_s_distribution(engines: Any) -> None:
+    ours, theirs = engines
+    prompt, count = prompts(ours)[1], 1500
+    with torch.no_grad():
+        logits = theirs.model(torch.tensor([prompt])).logits[0, -1].double()
+    expected = (logits / 0.8).softmax(-1)
+    drawn = ours.generate([prompt] * count, Sampling(1, temperature=0.8), 5)
+    counts = torch.bincount(torch.tensor([g.token_ids[0] for g in drawn]), minlength=len(expected))
+    # Pearson's statistic over the tokens that are expected five times or more, the rest taken together.
+    often = expected * count >= 5
+    parts = torch.stack([torch.cat([of[often], of[~often].sum()[None]]) for of in (counts, expected * count)])
+    freedom = parts.shape[1] - 1
+    assert freedom >= 20
+    statistic = float(((parts[0] - parts[1]) ** 2 / parts[1]).sum())
+    # Its mean is the degrees of freedom, its variance twice that: one run in thirty thousand is beyond.
+    assert abs(statistic - freedom) < 4 * (2 * freedom) ** 0.5
+    for generation in drawn[:20]:
+        (token,) = generation.token_ids
+        assert generation.logprobs == [pytest.approx(math.log(expected[token]), abs=1e-4)]
+    ranked, order = expected.sort(descending=True)
+    nucleus = set(order[: int((ranked.cumsum(0) < 0.5).sum()) + 1].tolist())
+    within = ours.generate([prompt] * 200, Sampling(1, temperature=0.8, top_p=0.5), 6)
+    assert {g.token_ids[0] for g in within} <= nucleus
 
 
 def test_limits_hold_and_the_end_of_turn_is_kept(engines: Any) -> None:
@@ -197,12 +227,12 @@ def test_a_conversation_that_fills_the_context_scores_and_one_prompt_too_long_fo
     engines: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours, _ = engines
-    full, nearly = [5] * 128, [5] * 120
+    full, nearly = [5] * 192, [5] * 184
     found = ours.generate([full, nearly], Sampling(32, temperature=0.0), 0)
     assert (found[0].token_ids, found[0].finished) == ([], False)
     assert len(found[1].token_ids) <= 8
-    assert "1 of 2 prompts (up to 128 tokens)" in capsys.readouterr().err
-    with pytest.raises(InputError, match="vllm_max_model_tokens = 128: every prompt"):
+    assert "1 of 2 prompts (up to 192 tokens)" in capsys.readouterr().err
+    with pytest.raises(InputError, match="vllm_max_model_tokens = 192: every prompt"):
         ours.generate([full], GREEDY, 0)
 
 

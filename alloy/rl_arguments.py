@@ -1,0 +1,71 @@
+"""What TRL's policy optimisation is told, in its words."""
+
+import os
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig
+
+from alloy.artifact import Run
+from alloy.errors import InputError
+from alloy.rl_config import PolicyOptimisationConfig
+from alloy.training import common_arguments
+
+
+def placeholders(config: PolicyOptimisationConfig) -> Dataset:
+    """As many prompts as TRL counts off; which task stands behind each is decided when it is rolled out."""
+    rollout = config.rollout
+    batches = -(-config.train.max_steps // (rollout.updates * rollout.passes))
+    return Dataset.from_dict({"prompt": [""] * (batches * config.prompts_per_step * rollout.updates)})
+
+
+def to_trl(config: PolicyOptimisationConfig, run: Run) -> GRPOConfig:
+    """The one place that knows TRL's names for policy optimisation."""
+    loss, rollout = config.loss, config.rollout
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    micro = config.train.per_device_batch_size
+    if config.prompts_per_step % world:
+        raise InputError(
+            f"prompts_per_step = {config.prompts_per_step}: no multiple of the {world} processes, and a "
+            "group is never divided among them. Change one of the two."
+        )
+    per_step = config.prompts_per_step * config.group_size
+    if per_step % (micro * world):
+        raise InputError(
+            f"prompts_per_step x group_size = {per_step} is no multiple of train.per_device_batch_size x "
+            f"processes = {micro} x {world}. Lower train.per_device_batch_size."
+        )
+    accumulation = per_step // (micro * world)
+    arguments = common_arguments(config, run)
+    arguments["gradient_accumulation_steps"] = accumulation
+    arguments |= {
+        "num_generations": config.group_size,
+        "steps_per_generation": accumulation * rollout.updates,
+        "num_iterations": rollout.passes,
+        "max_completion_length": rollout.max_completion_tokens * rollout.max_turns,
+        "temperature": rollout.temperature,
+        "beta": loss.kl_coef,
+        "epsilon": loss.clip_low,
+        "epsilon_high": loss.clip_high,
+        "loss_type": loss.kind,
+        "scale_rewards": loss.scale_rewards,
+        "vllm_importance_sampling_correction": loss.importance != "none",
+        "shuffle_dataset": False,
+        "disable_dropout": True,
+        # On a CPU the trainer is given its engine after it is made: TRL's own start needs a GPU.
+        "use_vllm": rollout.engine == "vllm" and torch.cuda.is_available(),
+        "log_completions": False,
+    }
+    if loss.importance != "none":
+        arguments |= {
+            "vllm_importance_sampling_mode": loss.importance,
+            "vllm_importance_sampling_clip_min": loss.importance_min,
+            "vllm_importance_sampling_clip_max": loss.importance_max,
+        }
+    if arguments["use_vllm"]:
+        arguments |= {
+            "vllm_mode": "colocate",
+            "vllm_gpu_memory_utilization": rollout.vllm_memory_share,
+            "vllm_max_model_length": rollout.vllm_max_model_tokens,
+        }
+    return GRPOConfig(**arguments)
