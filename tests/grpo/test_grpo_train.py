@@ -334,3 +334,53 @@ def test_presets() -> None:
     )
     assert (paper.kind, paper.kl_coef, paper.clip_low, paper.clip_high) == ("grpo", 0.04, 0.2, 0.3)
     assert (paper.baseline, paper.mask_unfinished, paper.importance) == ("group", False, "none")
+
+
+def test_every_kind_of_environment_at_once(parent: Path, tmp_path: Path) -> None:
+    """Rows of a file, generated tasks, and two tool worlds of several turns: each has its place in the batch."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        "".join(
+            json.dumps({"question": f"What is {n} + 1?", "answer": f"We add 1.\n#### {n + 1}"}) + "\n"
+            for n in range(60)
+        )
+    )
+    environments = {
+        "mine": {
+            "environment": "problems",
+            "tasks": 8,
+            "options": {
+                "path": str(rows),
+                "columns": {"prompt": "question", "gold": "answer"},
+                "answer_after": "####",
+            },
+            "system": "Be brief.",
+        },
+        "choice": {"tasks": 8},
+        "schema": {"tasks": 8},
+        "python": {"tasks": 4},
+        "workplace": {"tasks": 4, "options": {"rows_per_table": 3, "tools_offered": 1}},
+    }
+    folder = tmp_path / "r" / "grpo"
+    given = config(parent, folder, prompts_per_step=5, group_size=2, train={"max_steps": 1, "per_device_batch_size": 10})  # fmt: skip
+    values = given.model_dump() | {"environments": environments}
+    values["rollout"] |= {"max_turns": 3, "max_completion_tokens": 16}
+    artifact = grpo.run(grpo.CONFIG.model_validate(values))
+    assert {f"zero_signal/{label}" for label in environments} <= log(folder)[0].keys()
+    assert artifact.metrics["verdict/error"] == 0
+    assert artifact.metrics["reward/python/last"] == 0.0
+
+
+def test_gsm8k_is_a_source(parent: Path, tmp_path: Path) -> None:
+    data = Path(__file__).parents[3] / "shared" / "data" / "gsm8k" / "train.jsonl.gz"
+    if not data.is_file():
+        pytest.skip("GSM8K's rows are not there")
+    options = {"path": str(data), "columns": {"prompt": "question", "gold": "answer"}, "answer_after": "####"}
+    folder = tmp_path / "r" / "grpo"
+    values = config(parent, folder, train={"max_steps": 1, "per_device_batch_size": 8}, prompts_per_step=2).model_dump()  # fmt: skip
+    values["environments"] = {"gsm8k": {"environment": "problems", "tasks": 400, "options": options}}
+    values["rollout"]["max_completion_tokens"] = 8
+    grpo.run(grpo.CONFIG.model_validate(values))
+    sample = json.loads((folder / "samples.jsonl").read_text().splitlines()[0])
+    assert sample["environment"] == "gsm8k"
+    assert len(sample["prompt"]) > 40
