@@ -38,7 +38,7 @@ check: setup ## Lint, formatting, types
 	$(VENV)/bin/mypy
 
 bench: setup ## Measure beside the peers
-	for name in packing preparation sft_throughput blend_memory verifiers; do $(PY) -m bench.$$name || exit 1; done
+	for name in packing preparation sft_throughput blend_memory verifiers grpo rollouts; do $(PY) -m bench.$$name || exit 1; done
 
 sft grpo dpo rlhf merge: setup ## One kind of stage of a recipe: make sft RECIPE=smollm2
 	$(RUN) --package $@

@@ -420,11 +420,19 @@ class _EngineContext:
         trainer = self.trainer
         rollout = trainer.alloy_config.rollout
         if trainer.use_vllm:
-            from alloy.rollout.vllm_engine import VllmEngine
-
             if trainer.state.global_step != trainer._last_loaded_step:
                 trainer.vllm_generation.sync_weights()
                 trainer._last_loaded_step = trainer.state.global_step
+            if rollout.engine == "vllm-server":
+                from alloy.rollout.vllm_server import VllmServerEngine, connect
+
+                # Every process asks for its own tokens; the weights come from the main one alone.
+                client = connect(rollout.server_url, rollout.server_timeout_seconds)
+                return VllmServerEngine(
+                    client, trainer.processing_class, rollout.batch_size, rollout.grace_tokens
+                )
+            from alloy.rollout.vllm_engine import VllmEngine
+
             return VllmEngine(trainer.vllm_generation.llm, trainer.processing_class, rollout.grace_tokens)
         self.context = unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator)
         model = self.context.__enter__()

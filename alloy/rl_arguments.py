@@ -62,7 +62,19 @@ def to_trl(config: PolicyOptimisationConfig, run: Run) -> GRPOConfig:
             "vllm_importance_sampling_clip_min": loss.importance_min,
             "vllm_importance_sampling_clip_max": loss.importance_max,
         }
-    if arguments["use_vllm"]:
+    if rollout.engine == "vllm-server":
+        if not torch.cuda.is_available():
+            raise InputError(
+                "rollout.engine = vllm-server: the server is given new weights over NCCL, which needs a GPU here. "
+                "Set rollout.engine=vllm, which runs on a CPU too."
+            )
+        arguments |= {
+            "use_vllm": True,
+            "vllm_mode": "server",
+            "vllm_server_base_url": rollout.server_url,
+            "vllm_server_timeout": rollout.server_timeout_seconds,
+        }
+    elif arguments["use_vllm"]:
         arguments |= {
             "vllm_mode": "colocate",
             "vllm_gpu_memory_utilization": rollout.vllm_memory_share,

@@ -22,13 +22,18 @@ def divide(total: int, shares: dict[str, float]) -> dict[str, int]:
 class EngineConfig(Config):
     """What completions are made with."""
 
-    engine: Literal["transformers", "vllm"] = "transformers"
+    engine: Literal["transformers", "vllm", "vllm-server"] = "transformers"
+    """`vllm` runs in this process, `vllm-server` on GPUs of its own (grpo and rlhf: `trl vllm-serve`)."""
     batch_size: int = Field(default=128, gt=0)
     """Completions that are decoded at once."""
     vllm_memory_share: float = Field(default=0.3, gt=0, le=1)
     """Of a GPU."""
     vllm_max_model_tokens: int = Field(default=2048, gt=0)
     """Of a prompt and its completion together."""
+    server_url: str = "http://127.0.0.1:8000"
+    """Where `vllm-server` answers."""
+    server_timeout_seconds: float = Field(default=240.0, gt=0)
+    """How long it may take to start."""
 
 
 class RolloutConfig(EngineConfig):

@@ -384,3 +384,10 @@ def test_gsm8k_is_a_source(parent: Path, tmp_path: Path) -> None:
     sample = json.loads((folder / "samples.jsonl").read_text().splitlines()[0])
     assert sample["environment"] == "gsm8k"
     assert len(sample["prompt"]) > 40
+
+
+def test_a_server_needs_a_gpu_to_be_given_weights(parent: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    with pytest.raises(InputError, match=r"vllm-server: .* needs a GPU here\. Set rollout\.engine=vllm"):
+        grpo.run(config(parent, tmp_path / "r" / "grpo", rollout={"engine": "vllm-server"}))
