@@ -91,8 +91,19 @@ class PolicyTrainer(GRPOTrainer):
         self.held_out = held_out
         self._buffered_inputs: list[Batch] | None = None
         self.gap = SamplerGap()
-        if config.rollout.engine == "vllm" and not self.use_vllm:
+        self.server_engine: Engine | None = None
+        if config.rollout.engine == "vllm-server":
+            self.server_engine = self._connect()
+        elif config.rollout.engine == "vllm" and not self.use_vllm:
             self._colocate_on_cpu()
+
+    def _connect(self) -> Engine:
+        """Every process asks the server for its own tokens; the weights come from the main one alone."""
+        from alloy.rollout.vllm_server import VllmServerEngine, connect
+
+        rollout = self.alloy_config.rollout
+        client = connect(rollout.server_url, rollout.server_timeout_seconds)
+        return VllmServerEngine(client, self.processing_class, rollout.batch_size, rollout.grace_tokens)
 
     def _colocate_on_cpu(self) -> None:
         from alloy.rollout.vllm_colocated import CloseAtEnd, ColocatedVllm
@@ -133,7 +144,6 @@ class PolicyTrainer(GRPOTrainer):
 
     def _log_rollouts(self, rollouts: Sequence[Rollout], rewards: Sequence[float | None]) -> None:
         step = self.state.global_step
-        # A sample belongs to the update that it serves, as a metric does: a resumed run drops both alike.
         statuses = Counter(r.verdict.status for r in rollouts if r.verdict is not None)
         for status in ("unparsable", "timeout", "error"):
             self._log_metric(f"verdict/{status}", statuses[status] / len(rollouts))
@@ -144,6 +154,7 @@ class PolicyTrainer(GRPOTrainer):
         if step % self.alloy_config.logging.every_steps == 0:
             every = max(1, len(rollouts) // 4)
             shown = list(zip(rollouts, rewards, strict=True))[::every][:4]
+            # A sample belongs to the update that it serves, as a metric does: a resumed run drops both alike.
             self.run.sample(
                 sample_row(r, self.processing_class, step + 1, score=reward) for r, reward in shown
             )
@@ -423,14 +434,8 @@ class _EngineContext:
             if trainer.state.global_step != trainer._last_loaded_step:
                 trainer.vllm_generation.sync_weights()
                 trainer._last_loaded_step = trainer.state.global_step
-            if rollout.engine == "vllm-server":
-                from alloy.rollout.vllm_server import VllmServerEngine, connect
-
-                # Every process asks for its own tokens; the weights come from the main one alone.
-                client = connect(rollout.server_url, rollout.server_timeout_seconds)
-                return VllmServerEngine(
-                    client, trainer.processing_class, rollout.batch_size, rollout.grace_tokens
-                )
+            if trainer.server_engine is not None:
+                return trainer.server_engine
             from alloy.rollout.vllm_engine import VllmEngine
 
             return VllmEngine(trainer.vllm_generation.llm, trainer.processing_class, rollout.grace_tokens)

@@ -1,12 +1,10 @@
 """What TRL's policy optimisation is told, in its words."""
 
-import os
-
 import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
-from alloy.artifact import Run
+from alloy.artifact import Run, world_size
 from alloy.errors import InputError
 from alloy.rl_config import PolicyOptimisationConfig
 from alloy.training import common_arguments
@@ -19,11 +17,13 @@ def placeholders(config: PolicyOptimisationConfig) -> Dataset:
     return Dataset.from_dict({"prompt": [""] * (batches * config.prompts_per_step * rollout.updates)})
 
 
-def to_trl(config: PolicyOptimisationConfig, run: Run) -> GRPOConfig:
-    """The one place that knows TRL's names for policy optimisation."""
-    loss, rollout = config.loss, config.rollout
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    micro = config.train.per_device_batch_size
+def check_launch(config: PolicyOptimisationConfig) -> None:
+    """Whether a config fits the processes and the devices that it was launched with.
+
+    Raises:
+        InputError: it does not; asked before a run's folder is touched.
+    """
+    world, micro = world_size(), config.train.per_device_batch_size
     if config.prompts_per_step % world:
         raise InputError(
             f"prompts_per_step = {config.prompts_per_step}: no multiple of the {world} processes, and a "
@@ -35,6 +35,24 @@ def to_trl(config: PolicyOptimisationConfig, run: Run) -> GRPOConfig:
             f"prompts_per_step x group_size = {per_step} is no multiple of train.per_device_batch_size x "
             f"processes = {micro} x {world}. Lower train.per_device_batch_size."
         )
+    few = [label for label, given in config.environments.items() if given.tasks < world]
+    if few:
+        raise InputError(
+            f"environments.{few[0]}.tasks = {config.environments[few[0]].tasks}: fewer than the {world} "
+            "processes. Raise it."
+        )
+    if config.rollout.engine == "vllm-server" and not torch.cuda.is_available():
+        raise InputError(
+            "rollout.engine = vllm-server: the server is given new weights over NCCL, which needs a GPU here. "
+            "Set rollout.engine=vllm, which runs on a CPU too."
+        )
+
+
+def to_trl(config: PolicyOptimisationConfig, run: Run) -> GRPOConfig:
+    """The one place that knows TRL's names for policy optimisation."""
+    loss, rollout = config.loss, config.rollout
+    world, micro = world_size(), config.train.per_device_batch_size
+    per_step = config.prompts_per_step * config.group_size
     accumulation = per_step // (micro * world)
     arguments = common_arguments(config, run)
     arguments["gradient_accumulation_steps"] = accumulation
@@ -63,11 +81,6 @@ def to_trl(config: PolicyOptimisationConfig, run: Run) -> GRPOConfig:
             "vllm_importance_sampling_clip_max": loss.importance_max,
         }
     if rollout.engine == "vllm-server":
-        if not torch.cuda.is_available():
-            raise InputError(
-                "rollout.engine = vllm-server: the server is given new weights over NCCL, which needs a GPU here. "
-                "Set rollout.engine=vllm, which runs on a CPU too."
-            )
         arguments |= {
             "use_vllm": True,
             "vllm_mode": "server",

@@ -1,6 +1,6 @@
 """The settings of group-relative policy optimisation; imports no torch."""
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,19 @@ class EngineConfig(Config):
     """Where `vllm-server` answers."""
     server_timeout_seconds: float = Field(default=240.0, gt=0)
     """How long it may take to start."""
+
+
+EngineConfigT = TypeVar("EngineConfigT", bound=EngineConfig)
+
+
+def refuse_server(config: EngineConfigT) -> EngineConfigT:
+    """For stages that roll out from model folders: a server is given the weights of a trainer alone."""
+    if config.engine == "vllm-server":
+        raise ValueError(
+            "engine = vllm-server: it is given a trainer's weights, in grpo and rlhf; here a model folder is "
+            "opened. Set rollout.engine=vllm"
+        )
+    return config
 
 
 class RolloutConfig(EngineConfig):

@@ -16,7 +16,6 @@ from alloy.advantages import has_signal
 from alloy.curriculum import TaskDraw, slots
 from alloy.environments.registry import Environments
 from alloy.environments.task import Split, Task
-from alloy.errors import InputError
 from alloy.pass_rates import PassRates, measure_pass_rates
 from alloy.rewards import Score, verdict_outcomes
 from alloy.rl_config import PolicyOptimisationConfig, divide
@@ -89,11 +88,6 @@ class Sampler:
             divide(config.prompts_per_step, config.shares()), config.rollout.updates, rank, world
         )
         self.tasks = {label: list(found[rank::world]) for label, found in tasks.items()}
-        few = [label for label, found in self.tasks.items() if not found]
-        if few:
-            raise InputError(
-                f"environments.{few[0]}.tasks: there are fewer than the {world} processes. Raise it."
-            )
         self.draws = {label: TaskDraw(found) for label, found in self.tasks.items()}
         self.failures: Counter[str] = Counter()
         rollout = config.rollout

@@ -1,13 +1,13 @@
 """The config of an iterated DPO stage; imports no torch."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from alloy.artifact import fingerprint_json
 from alloy.config import Config, TrainingConfig
 from alloy.environments.registry import fingerprint_environment
-from alloy.rl_config import RolloutConfig
+from alloy.rl_config import RolloutConfig, refuse_server
 
 
 class DpoEnvironmentConfig(Config):
@@ -29,7 +29,7 @@ class DpoConfig(TrainingConfig):
     """DPO repeated on rollouts of the current policy; `train.max_steps` counts one iteration's updates."""
 
     environment: DpoEnvironmentConfig = DpoEnvironmentConfig()
-    rollout: RolloutConfig
+    rollout: Annotated[RolloutConfig, AfterValidator(refuse_server)]
     pairing: PairingConfig = PairingConfig()
     iterations: int = Field(2, gt=0)
     tasks: int = Field(gt=0)

@@ -5,6 +5,7 @@ from alloy.environments.registry import check_gold
 from alloy.policy import device_name, load_model, load_tokenizer
 from alloy.rewards import VerdictReward
 from alloy.rl import PolicyTrainer, first_metrics
+from alloy.rl_arguments import check_launch
 from alloy.rl_sampling import draw_tasks, make_environments
 from alloy.stage import say
 from alloy.training import last_checkpoint
@@ -13,6 +14,7 @@ from grpo.config import GrpoConfig
 
 def train(config: GrpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
+    check_launch(config)
     environments = make_environments(config)
     tasks = draw_tasks(config, environments)
     held_out = draw_tasks(config, environments, "validation")

@@ -10,6 +10,7 @@ from alloy.evaluate.statistics import Interval, paired_difference
 from alloy.policy import device_name, load_model, load_tokenizer
 from alloy.rewards import Score, Scores
 from alloy.rl import PolicyTrainer, first_metrics
+from alloy.rl_arguments import check_launch
 from alloy.rl_sampling import draw_tasks, make_environments
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out
 from alloy.rollout.engine import Sampling
@@ -22,6 +23,7 @@ from rlhf.scoring import RewardModel
 
 def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
+    check_launch(config)
     environments = make_environments(config)
     tasks = draw_tasks(config, environments)
     reward_model = RewardModel(parents["reward_model"].path)

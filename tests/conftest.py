@@ -1,12 +1,11 @@
 """A tiny policy that every room's tests share, built as `alloy.base` builds one."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import alloy
 from hypothesis import settings
 
 # The machine may be busy: a property is not wrong because an example took long.
@@ -35,15 +34,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def micro_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every stage of micro, run once through the command line."""
     runs = tmp_path_factory.mktemp("runs") / "micro"
-    done = subprocess.run(
-        [sys.executable, "-m", "alloy", "run", "micro", "--runs", str(runs)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    if done.returncode:
-        pytest.fail(f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    alloy("run", "micro", "--runs", str(runs))
     return runs
 
 

@@ -8,17 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import alloy
 
 STAGES = ["base", "sft-1", "sft-2", "sft-3", "grpo", "dpo", "reward-model", "rlhf", "merge", "evaluate"]
-
-
-def alloy(*arguments: str, module: str = "alloy", check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=600, check=False
-    )
-    if check and done.returncode:
-        pytest.fail(f"{arguments}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    return done
 
 
 def test_every_stage_leaves_an_artifact_with_its_lineage(micro_runs: Path) -> None:

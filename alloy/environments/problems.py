@@ -8,11 +8,9 @@ from alloy.chat import THINK_CLOSE, THINK_OPEN
 from alloy.data.shapes import RowError
 from alloy.environments.problems_rows import Form, Problem
 from alloy.environments.python_tool import PYTHON_TOOL, open_world
-from alloy.environments.row_files import SHARES, SPLITS, Place, RowFiles, fingerprint_rows
+from alloy.environments.row_files import SHARES, Place, RowFiles, fingerprint_rows
 from alloy.environments.task import Message, Split, Task, World
 from alloy.errors import InputError
-
-__all__ = ["SPLITS", "ProblemsEnvironment"]
 
 TOOLS = {"python": PYTHON_TOOL}
 

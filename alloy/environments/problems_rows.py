@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from alloy.artifact import fingerprint_json
-from alloy.data.shapes import RowError, messages
+from alloy.data.shapes import RowError
+from alloy.environments.row_files import turns_of
 from alloy.environments.task import Message
 from alloy.errors import InputError
 from alloy.verify.choice import gold_letter
@@ -165,9 +166,7 @@ class Form:
         if isinstance(prompt, list):
             if self.template is not None:
                 raise RowError(f"`{self._theirs('prompt')}` is a list of turns: a template takes a text")
-            turns = messages({"messages": prompt}).messages
-            if not turns or turns[-1]["role"] != "user":
-                raise RowError(f"`{self._theirs('prompt')}` does not end with the user's turn")
+            turns = turns_of(prompt, self._theirs("prompt"))
             return [turns, choices], turns
         if not isinstance(prompt, str) or not prompt.strip():
             raise RowError(f"`{self._theirs('prompt')}` = {prompt!r}: a text or a list of turns is needed")

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from alloy.artifact import fingerprint_bytes, fingerprint_json
 from alloy.data.config import SourceConfig
 from alloy.data.identity import contents
-from alloy.data.shapes import RowError
+from alloy.data.shapes import RowError, messages
 from alloy.data.sources import chunks, place, raw_rows
-from alloy.environments.task import Split
+from alloy.environments.task import Message, Split
 from alloy.errors import InputError
 from alloy.verify.schema_errors import explain
 
@@ -152,6 +152,18 @@ class RowFiles:
                 return split
             at -= self.shares[split]
         return "train"
+
+
+def turns_of(prompt: list[Any], column: str = "prompt") -> list[Message]:
+    """A prompt that is a list of turns; it ends with the user's.
+
+    Raises:
+        RowError: it does not, or is no conversation.
+    """
+    turns = messages({"messages": prompt}).messages
+    if not turns or turns[-1]["role"] != "user":
+        raise RowError(f"`{column}` does not end with the user's turn")
+    return turns
 
 
 def fingerprint_rows(options: Mapping[str, Any]) -> str:

@@ -15,9 +15,9 @@ from functools import cached_property
 from typing import Any
 
 from alloy.artifact import fingerprint_json
-from alloy.data.shapes import RowError, messages
+from alloy.data.shapes import RowError
 from alloy.environments.registry import fingerprint_environment
-from alloy.environments.row_files import SHARES, Place, RowFiles, fingerprint_rows
+from alloy.environments.row_files import SHARES, Place, RowFiles, fingerprint_rows, turns_of
 from alloy.environments.task import Message, Split, Task, World
 from alloy.environments.trl_interface_class import (
     RAISED,
@@ -234,7 +234,4 @@ def _turns(prompt: Any) -> list[Message]:
         return [{"role": "user", "content": prompt or ""}]
     if not isinstance(prompt, list):
         raise RowError(f"`prompt` is {type(prompt).__name__}, a text or a list of turns is needed")
-    turns = messages({"messages": prompt}).messages
-    if not turns or turns[-1]["role"] != "user":
-        raise RowError("`prompt` does not end with the user's turn")
-    return turns
+    return turns_of(prompt)

@@ -1,14 +1,14 @@
 """What is measured, in YAML; imports no torch."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from alloy.artifact import fingerprint_json
 from alloy.config import Config, StageConfig
 from alloy.environments.registry import fingerprint_environment
-from alloy.rl_config import EngineConfig
+from alloy.rl_config import EngineConfig, refuse_server
 
 
 class SuiteConfig(Config):
@@ -42,7 +42,7 @@ class EvaluateConfig(StageConfig):
     """The suites that a stage is there to move, any of them; told below the table."""
     products: dict[str, list[str]] = Field(default_factory=dict)
     """Two suites by stage: their product is compared with every parent's, as a merge is chosen by it."""
-    rollout: EngineConfig = EngineConfig()
+    rollout: Annotated[EngineConfig, AfterValidator(refuse_server)] = EngineConfig()
 
     @model_validator(mode="after")
     def _known_suites(self) -> "EvaluateConfig":

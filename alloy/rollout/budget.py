@@ -8,6 +8,7 @@ Source: Nemotron Nano 2 (arXiv:2508.14444): close at the next newline, by force 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from alloy.chat import THINK_CLOSE
@@ -30,9 +31,15 @@ class BudgetTokens:
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "BudgetTokens":
-        close = tuple(tokenizer.encode(THINK_CLOSE, add_special_tokens=False))
-        texts = tokenizer.batch_decode([[index] for index in range(len(tokenizer))])
-        return cls(close, frozenset(index for index, text in enumerate(texts) if "\n" in text))
+        """Of a tokenizer as it is now; its vocabulary is decoded once, however many engines ask."""
+        return _tokens_of(tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _tokens_of(tokenizer: "PreTrainedTokenizerBase", size: int) -> BudgetTokens:
+    close = tuple(tokenizer.encode(THINK_CLOSE, add_special_tokens=False))
+    texts = tokenizer.batch_decode([[index] for index in range(size)])
+    return BudgetTokens(close, frozenset(index for index, text in enumerate(texts) if "\n" in text))
 
 
 @dataclass

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alloy.errors import InputError
 from alloy.policy import load_model
 from alloy.rl_config import EngineConfig
 from alloy.rollout.engine import Engine
@@ -24,11 +23,6 @@ def open_engine(
     Args:
         grace: tokens past a thinking budget after which the close is forced.
     """
-    if config.engine == "vllm-server":
-        raise InputError(
-            "rollout.engine = vllm-server: it is given a trainer's weights, in grpo and rlhf; here a model "
-            "folder is opened. Set rollout.engine=vllm."
-        )
     if config.engine == "vllm":
         from alloy.rollout.vllm_engine import open_vllm
 

@@ -65,7 +65,6 @@ class SegmentedEngine(ABC):
         self.tokenizer = tokenizer
         self.grace = grace
         self.end_of_turn: int = tokenizer.eos_token_id
-        self._budget_tokens: BudgetTokens | None = None
 
     @abstractmethod
     def _room(self) -> int:
@@ -115,9 +114,7 @@ class SegmentedEngine(ABC):
     def _budget(self, budget: int | None) -> ThinkingBudget | None:
         if budget is None:
             return None
-        if self._budget_tokens is None:
-            self._budget_tokens = BudgetTokens.of(self.tokenizer)
-        return ThinkingBudget(self._budget_tokens, budget, self.grace)
+        return ThinkingBudget(BudgetTokens.of(self.tokenizer), budget, self.grace)
 
     def _refuse_too_long(self, writings: Sequence["_Writing"], room: int) -> None:
         too_long = [writing for writing in writings if writing.limit <= 0]

@@ -30,7 +30,6 @@ class TransformersEngine:
         self.batch_size = batch_size
         self.grace = grace
         self.end_of_turn: int = tokenizer.eos_token_id
-        self._budget_tokens: BudgetTokens | None = None
 
     @torch.no_grad()
     def generate(
@@ -61,9 +60,7 @@ class TransformersEngine:
     def _budget(self, budget: int | None) -> ThinkingBudget | None:
         if budget is None:
             return None
-        if self._budget_tokens is None:
-            self._budget_tokens = BudgetTokens.of(self.tokenizer)
-        return ThinkingBudget(self._budget_tokens, budget, self.grace)
+        return ThinkingBudget(BudgetTokens.of(self.tokenizer), budget, self.grace)
 
     def _decode(
         self,

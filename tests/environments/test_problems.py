@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alloy.environments.problems import SPLITS, ProblemsEnvironment
+from alloy.environments.problems import ProblemsEnvironment
 from alloy.environments.python_tool import PYTHON_TOOL, PythonWorld
 from alloy.environments.registry import Environments, check_gold, fingerprint_environment, make_environment
+from alloy.environments.row_files import SPLITS
 from alloy.environments.task import Split, Task
 from alloy.errors import InputError
 from alloy.verify.registry import judge_row

@@ -16,11 +16,12 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
+from scripted_engine import Script
 from transformers.utils import get_json_schema
 from trl import GRPOConfig, GRPOTrainer
 from trl.chat_template_utils import qwen3_template
 
-from alloy.chat import CALL_CLOSE, CALL_OPEN, TURN_CLOSE
+from alloy.chat import CALL_CLOSE, CALL_OPEN
 from alloy.environments.arithmetic import ArithmeticEnvironment
 from alloy.environments.function_calls import FunctionCallsEnvironment
 from alloy.environments.python_tool import PythonEnvironment
@@ -38,7 +39,7 @@ from alloy.environments.workplace import WorkplaceEnvironment
 from alloy.errors import InputError
 from alloy.policy import load_tokenizer
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out
-from alloy.rollout.engine import Generation, Sampling
+from alloy.rollout.engine import Sampling
 from alloy.template import encode_conversation, encode_prompt
 
 DOCS = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encoding="utf-8")
@@ -264,28 +265,6 @@ def test_trl_asks_the_same_token_for_token(tmp_path: Path, trl_tokenizer: Any, t
 
 
 # Rollouts.
-
-
-class Script:
-    """An engine that writes what it is told, conversation by conversation, turn by turn."""
-
-    def __init__(self, tokenizer: Any, scripts: Sequence[Sequence[str]]) -> None:
-        self.tokenizer, self.scripts = tokenizer, [list(script) for script in scripts]
-
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
-        seed: int,
-        budgets: Sequence[int | None] | None = None,
-        max_tokens: Sequence[int] | None = None,
-    ) -> list[Generation]:
-        waiting = [script for script in self.scripts if script]
-        found = []
-        for script in waiting[: len(prompts)]:
-            ids = self.tokenizer.encode(script.pop(0) + TURN_CLOSE, add_special_tokens=False)
-            found.append(Generation(ids, [0] * len(ids), True, [-0.5] * len(ids)))
-        return found
 
 
 def call(name: str, **arguments: Any) -> str:

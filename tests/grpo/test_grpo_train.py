@@ -303,18 +303,38 @@ def test_a_verifier_s_failure_is_told_counted_and_carries_no_loss(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_lora_keeps_the_best_adapter(parent: Path, tmp_path: Path) -> None:
+def test_lora_keeps_the_best_adapter(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adapter of step 1, the best one, merged: W + alpha / rank x B A."""
+    rising = iter((0.25, 0.75, 0.5))
+
+    def held_out(*_: Any) -> Any:
+        share = next(rising)
+        return {label: {str(n): float(n < share * 4) for n in range(4)} for label in ("coin", "rare")}
+
+    monkeypatch.setattr("alloy.rl_sampling.Sampler.held_out", held_out)
+    layer = "base_model.model.model.layers.0.self_attn.q_proj"
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    original = PolicyTrainer.after_step
+
+    def keep(self: Any) -> None:
+        original(self)
+        found = dict(self.model.named_parameters())
+        low, high = (found[f"{layer}.lora_{part}.default.weight"].detach().clone() for part in "AB")
+        seen.append((low, high))
+
+    monkeypatch.setattr(PolicyTrainer, "after_step", keep)
     folder = tmp_path / "r" / "grpo"
-    grpo.run(
-        config(
-            parent,
-            folder,
-            lora={"rank": 4},
-            train={"max_steps": 2},
-            validation={"tasks": 4, "every_steps": 1},
-        )
+    lora = {"rank": 4, "alpha": 8}
+    artifact = grpo.run(
+        config(parent, folder, lora=lora, train={"max_steps": 2}, validation={"tasks": 4, "every_steps": 1})
     )
-    assert weights(folder).keys() == weights(parent).keys()
+    assert artifact.metrics["validation/kept_step"] == 1
+    before, after = weights(parent), weights(folder)
+    assert after.keys() == before.keys()
+    name = "model.layers.0.self_attn.q_proj.weight"
+    merged = [before[name] + 8 / 4 * high @ low for low, high in seen]
+    torch.testing.assert_close(after[name], merged[0], rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(merged[0], merged[1], rtol=1e-5, atol=1e-7)
 
 
 def test_presets() -> None:
@@ -391,3 +411,37 @@ def test_a_server_needs_a_gpu_to_be_given_weights(parent: Path, tmp_path: Path) 
         pytest.skip("a GPU is here")
     with pytest.raises(InputError, match=r"vllm-server: .* needs a GPU here\. Set rollout\.engine=vllm"):
         grpo.run(config(parent, tmp_path / "r" / "grpo", rollout={"engine": "vllm-server"}))
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("world", "changes", "told"),
+    [
+        ("3", {}, "prompts_per_step = 4: no multiple of the 3 processes"),
+        ("4", {"train": {"per_device_batch_size": 8}}, "= 16 is no multiple of .* processes = 8 x 4"),
+        (
+            "4",
+            {"environments": {"rare": {"environment": COIN, "tasks": 3}}},
+            "rare.tasks = 3: fewer than the 4",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_processes_is_told_before_the_folder_is_touched(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: str, changes: Any, told: str
+) -> None:
+    given = config(parent, tmp_path / "r" / "grpo", **changes)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    with pytest.raises(InputError, match=told):
+        grpo.run(given)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("stage", ["dpo", "evaluate"])
+def test_stages_that_open_model_folders_take_no_server(stage: str) -> None:
+    from alloy.config import load
+    from alloy.evaluate.config import EvaluateConfig
+    from dpo.config import DpoConfig
+
+    cls = DpoConfig if stage == "dpo" else EvaluateConfig
+    with pytest.raises(InputError, match=r"rollout: .*vllm-server: .* Set rollout\.engine=vllm"):
+        load(cls, f"configs/micro/{stage}.yaml", ["rollout.engine=vllm-server"])

@@ -1,16 +1,16 @@
 """Rollouts with a scripted engine: real tokenizer, real worlds, and a policy whose words are known."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from scripted_engine import Script
 
 from alloy.chat import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, TURN_CLOSE
 from alloy.environments.registry import Environments
 from alloy.environments.task import Message, Task
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_row
-from alloy.rollout.engine import Generation, Sampling
+from alloy.rollout.engine import Sampling
 from alloy.template import encode_conversation, encode_prompt
 from alloy.verify.verdict import Verdict
 
@@ -45,35 +45,6 @@ class CounterEnvironment:
 
     def judge(self, task: Task, completion: list[Message], world: Any) -> Verdict:
         return Verdict(float(world.total == task.gold["total"]))
-
-
-class Script:
-    """An engine that writes what it is told, conversation by conversation, turn by turn."""
-
-    def __init__(self, tokenizer: Any, scripts: list[list[str]], end: str = TURN_CLOSE) -> None:
-        self.tokenizer, self.end = tokenizer, end
-        self.scripts = [list(script) for script in scripts]
-        self.prompts: list[list[int]] = []
-        self.seen: list[tuple[int, list[int | None]]] = []
-
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
-        seed: int,
-        budgets: Sequence[int | None] | None = None,
-        max_tokens: Sequence[int] | None = None,
-    ) -> list[Generation]:
-        self.seen.append((len(prompts), list(budgets or [])))
-        self.prompts += [list(prompt) for prompt in prompts]
-        waiting = [script for script in self.scripts if script]
-        found = []
-        for script in waiting[: len(prompts)]:
-            text = script.pop(0)
-            finished = not text.endswith("...")
-            ids = self.tokenizer.encode(text + (self.end if finished else ""), add_special_tokens=False)
-            found.append(Generation(ids, [0] * len(ids), finished, [-0.5] * len(ids)))
-        return found
 
 
 def call(name: str = "add", **arguments: Any) -> str:

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from agreement import BUDGETS, GREEDY, assert_budgets_agree, assert_greedy_agrees, prompts, tokens
 
 from alloy.errors import InputError
 from alloy.evaluate.config import SuiteConfig
 from alloy.evaluate.suites import evaluate_suite
 from alloy.policy import computes_bfloat16, load_model
 from alloy.rl_config import RolloutConfig
-from alloy.rollout.engine import Generation, Sampling
+from alloy.rollout.engine import Sampling
 from alloy.rollout.transformers_engine import TransformersEngine
 from alloy.rollout.vllm_process import engine_dtype
 
@@ -26,7 +27,6 @@ if not INSTALLED and os.environ.get("ALLOY_REQUIRE_ALL") == "1":
     pytest.fail("vllm is not installed: make setup installs it", pytrace=False)
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed")
 
-GREEDY = Sampling(32, temperature=0.0)
 ROLLOUT = RolloutConfig(engine="vllm", max_completion_tokens=32, batch_size=48, vllm_max_model_tokens=192)
 
 
@@ -73,22 +73,8 @@ def engines(colocated: Any, sharp_folder: Path) -> tuple[Any, TransformersEngine
     return VllmEngine(colocated.llm, tokenizer, 6), TransformersEngine(colocated.model, tokenizer, 8, 6)
 
 
-def prompts(engine: Any) -> list[list[int]]:
-    return [engine.tokenizer.encode(text) for text in ("one two", "three four five\nsix a b", "c")]
-
-
-def tokens(generations: list[Generation]) -> list[list[int]]:
-    return [generation.token_ids for generation in generations]
-
-
 def test_greedy_tokens_and_their_log_probabilities_are_those_of_transformers(engines: Any) -> None:
-    ours, theirs = engines
-    found, expected = ours.generate(prompts(ours), GREEDY, 0), theirs.generate(prompts(ours), GREEDY, 0)
-    assert tokens(found) == tokens(expected)
-    for mine, other in zip(found, expected, strict=True):
-        assert mine.logprobs == pytest.approx(other.logprobs, abs=1e-4)
-        assert mine.forced == [0] * len(mine.token_ids)
-        assert mine.finished == other.finished
+    assert_greedy_agrees(*engines)
 
 
 def test_more_prompts_than_one_step_reads_keep_their_own_seeds(engines: Any) -> None:
@@ -100,15 +86,11 @@ def test_more_prompts_than_one_step_reads_keep_their_own_seeds(engines: Any) -> 
     assert len({tuple(g.token_ids) for g in first}) > 40
 
 
-@pytest.mark.parametrize("budgets", [[0, 3, None], [1, 9, 31], [5, 5, 40]])
+@pytest.mark.parametrize("budgets", BUDGETS)
 def test_a_thinking_budget_closes_where_the_other_engine_closes(
     engines: Any, budgets: list[int | None]
 ) -> None:
-    ours, theirs = engines
-    found = ours.generate(prompts(ours), GREEDY, 0, budgets=budgets)
-    expected = theirs.generate(prompts(ours), GREEDY, 0, budgets=budgets)
-    assert [(g.token_ids, g.forced) for g in found] == [(g.token_ids, g.forced) for g in expected]
-    assert sum(sum(generation.forced) for generation in found) >= 1
+    assert_budgets_agree(*engines, budgets)
 
 
 def test_new_weights_are_what_it_generates_with(colocated: Any, engines: Any) -> None:

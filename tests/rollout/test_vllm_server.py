@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agreement import BUDGETS, GREEDY, assert_budgets_agree, assert_greedy_agrees, prompts, tokens
 
 from alloy.errors import InputError, StageError
 from alloy.evaluate.config import SuiteConfig
 from alloy.evaluate.suites import evaluate_suite
 from alloy.policy import load_model, load_tokenizer
-from alloy.rollout.engine import Generation, Sampling
+from alloy.rollout.engine import Sampling
 from alloy.rollout.transformers_engine import TransformersEngine
 from alloy.rollout.vllm_server import VllmServerEngine, connect, room_of
 
@@ -29,7 +30,6 @@ if not INSTALLED and os.environ.get("ALLOY_REQUIRE_ALL") == "1":
     pytest.fail("vllm is not installed: make setup installs it", pytrace=False)
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed")
 
-GREEDY = Sampling(32, temperature=0.0)
 START_SECONDS = 240
 
 
@@ -95,33 +95,15 @@ def engines(url: str, sharp_folder: Path) -> tuple[VllmServerEngine, Transformer
     )
 
 
-def prompts(engine: Any) -> list[list[int]]:
-    return [engine.tokenizer.encode(text) for text in ("one two", "three four five\nsix a b", "c")]
-
-
-def tokens(generations: list[Generation]) -> list[list[int]]:
-    return [generation.token_ids for generation in generations]
-
-
 def test_greedy_tokens_and_their_log_probabilities_are_those_of_transformers(engines: Any) -> None:
-    ours, theirs = engines
-    found, expected = ours.generate(prompts(ours), GREEDY, 0), theirs.generate(prompts(ours), GREEDY, 0)
-    assert tokens(found) == tokens(expected)
-    for mine, other in zip(found, expected, strict=True):
-        assert mine.logprobs == pytest.approx(other.logprobs, abs=1e-4)
-        assert mine.forced == [0] * len(mine.token_ids)
-        assert mine.finished == other.finished
+    assert_greedy_agrees(*engines)
 
 
-@pytest.mark.parametrize("budgets", [[0, 3, None], [1, 9, 31], [5, 5, 40]])
+@pytest.mark.parametrize("budgets", BUDGETS)
 def test_a_thinking_budget_closes_where_the_other_engine_closes(
     engines: Any, budgets: list[int | None]
 ) -> None:
-    ours, theirs = engines
-    found = ours.generate(prompts(ours), GREEDY, 0, budgets=budgets)
-    expected = theirs.generate(prompts(ours), GREEDY, 0, budgets=budgets)
-    assert [(g.token_ids, g.forced) for g in found] == [(g.token_ids, g.forced) for g in expected]
-    assert sum(sum(generation.forced) for generation in found) >= 1
+    assert_budgets_agree(*engines, budgets)
 
 
 def test_sampling_is_the_same_for_the_same_seed_only(engines: Any) -> None:
