@@ -37,8 +37,9 @@ check: setup ## Lint, formatting, types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: setup ## Measure beside the peers
-	for name in packing preparation sft_throughput blend_memory verifiers grpo rollouts; do $(PY) -m bench.$$name || exit 1; done
+bench: setup ## Measure beside the peers; WORKBENCH=DIR names WorkBench's files
+	for name in packing preparation sft_throughput blend_memory verifiers grpo tool_rollouts rollouts; do $(PY) -m bench.$$name || exit 1; done
+	@$(if $(WORKBENCH),$(PY) -m bench.tool_verdicts --data $(WORKBENCH),echo "bench.tool_verdicts is left out: name the folder with WorkBench's files, WORKBENCH=DIR")
 
 sft grpo dpo rlhf merge: setup ## One kind of stage of a recipe: make sft RECIPE=smollm2
 	$(RUN) --package $@

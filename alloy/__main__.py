@@ -11,6 +11,7 @@ COMMANDS = {
     "status": ("alloy.commands", "what is finished, stale, missing: status RECIPE"),
     "evaluate": ("alloy.evaluate.command", "measure a model: evaluate MODEL --suites math,tools --out DIR"),
     "verify": ("alloy.verify.command", "judge completions: verify VERIFIER < in.jsonl > out.jsonl"),
+    "simulate": ("alloy.simulate.command", "a model plays user, assistant and API: simulate CONFIG.yaml"),
     "report": ("alloy.report.command", "one HTML file of a run: report runs/demo"),
 }
 

@@ -220,8 +220,10 @@ class Inputs(BaseModel):
 class Run:
     """One stage at work in its folder. Every process holds one; only the main one writes."""
 
-    def __init__(self, folder: Path, config: StageConfig, inputs: Inputs) -> None:
+    def __init__(self, folder: Path, config: StageConfig, inputs: Inputs, whole: "Run | None" = None) -> None:
         self.folder = folder
+        self.whole = whole
+        """The stage that this is a part of."""
         self.config = config
         self.inputs = inputs
         self.started = time.time()
@@ -231,11 +233,15 @@ class Run:
 
     @property
     def stage(self) -> str:
-        return self.folder.name
+        return f"{self.whole.stage}/{self.folder.name}" if self.whole else self.folder.name
 
     @property
     def recipe(self) -> str:
-        return self.folder.parent.name
+        return self.whole.recipe if self.whole else self.folder.parent.name
+
+    def part(self, name: str, parents: dict[str, Lineage]) -> "Run":
+        """A part of this stage's work with a folder, parents and an artifact of its own."""
+        return Run(self.folder / name, self.config, self.inputs.model_copy(update={"parents": parents}), self)
 
     @property
     def checkpoints(self) -> Path:

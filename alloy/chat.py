@@ -5,15 +5,14 @@ dropped, but kept across the tool steps of the current turn. What becomes of a c
 and any other template is in `alloy.template`.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from alloy.environments.task import Message
+from alloy.tool_calls import CALL_CLOSE, CALL_OPEN, Notation, parse_calls
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
-CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
 TURN_OPEN, TURN_CLOSE = "<|im_start|>", "<|im_end|>"
 PAD = "<|pad|>"
 SPECIAL_TOKENS = (PAD, TURN_OPEN, TURN_CLOSE)
@@ -143,49 +142,29 @@ def _without_words(words: Sequence[str]) -> Iterator[str]:
             yield from (part for part in parts if part not in _WORDS)
 
 
-def parse_completion(text: str, thinking: bool) -> Message:
+def parse_completion(
+    text: str, thinking: bool, notation: Notation = "hermes", tools: Sequence[dict[str, Any]] = ()
+) -> Message:
     """What the assistant wrote after the generation prompt, as a turn. Never raises.
 
-    Thinking that was not closed is thinking, with an empty answer. A tool call that is no JSON is
+    Thinking that was not closed is thinking, with an empty answer. A tool call that cannot be read is
     kept under `invalid_calls` as it was written.
+
+    Args:
+        notation: of its tool calls.
+        tools: on offer; their schemas tell the types of values that a notation writes without.
     """
     text = text.removesuffix(TURN_CLOSE)
     thought, answer = "", text
     if thinking:
         thought, closed, answer = text.partition(THINK_CLOSE)
         thought, answer = thought.strip("\n"), answer.removeprefix("\n") if closed else ""
-    message: Message = {"role": "assistant", "content": answer}
+    written = parse_calls(answer, notation, tools)
+    message: Message = {"role": "assistant", "content": written.content}
     if thought:
         message["thinking"] = thought
-    if CALL_OPEN in answer:
-        content, calls, invalid = _parse_calls(answer)
-        message["content"] = content
-        if calls:
-            message["tool_calls"] = calls
-        if invalid:
-            message["invalid_calls"] = invalid
+    if written.calls:
+        message["tool_calls"] = written.calls
+    if written.invalid:
+        message["invalid_calls"] = written.invalid
     return message
-
-
-def _parse_calls(answer: str) -> tuple[str, list[dict[str, Any]], list[str]]:
-    content, *blocks = answer.split(CALL_OPEN)
-    calls, invalid = [], []
-    for block in blocks:
-        body, closed, rest = block.partition(CALL_CLOSE)
-        content += rest
-        try:
-            call = json.loads(body)
-            # Half a surrogate pair is JSON, but no text that could be written or tokenised.
-            json.dumps(call, ensure_ascii=False).encode()
-        except (ValueError, RecursionError):
-            call = None
-        if (
-            closed
-            and isinstance(call, dict)
-            and isinstance(call.get("name"), str)
-            and isinstance(call.get("arguments"), dict)
-        ):
-            calls.append({"name": call["name"], "arguments": call["arguments"]})
-        else:
-            invalid.append(body)
-    return content, calls, invalid

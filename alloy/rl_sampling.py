@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alloy.advantages import has_signal
 from alloy.curriculum import TaskDraw, slots
@@ -28,7 +28,22 @@ if TYPE_CHECKING:
 Log = Callable[[str, float], None]
 
 
-def make_environments(config: PolicyOptimisationConfig) -> Environments:
+class _Given(Protocol):
+    @property
+    def environment(self) -> str | None: ...
+    @property
+    def options(self) -> dict[str, Any]: ...
+
+
+class _WithEnvironments(Protocol):
+    """A config with environments by label."""
+
+    @property
+    def environments(self) -> Mapping[str, _Given]: ...
+
+
+def make_environments(config: "_WithEnvironments") -> Environments:
+    """The environments of a config, each under its label."""
     return Environments.make(
         {label: given.options for label, given in config.environments.items()},
         {label: given.environment or label for label, given in config.environments.items()},

@@ -15,14 +15,15 @@ import operator
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import cached_property, lru_cache, reduce
 from typing import TYPE_CHECKING, Any
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from alloy.chat import split_control
+from alloy.chat import parse_completion, split_control
 from alloy.environments.task import Message
 from alloy.errors import InputError
+from alloy.tool_calls import NOTATIONS, Notation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -172,6 +173,37 @@ class ChatTemplate:
         if end is None or name not in after:
             raise InputError(f"{self._name()} shows no end of a turn that calls tools. Use another template.")
         return after[after.index(end, after.rindex(name)) + len(end) :]
+
+    @cached_property
+    def notation(self) -> Notation:
+        """How a model of this template writes its tool calls: the notation that reads back what it renders.
+
+        Raises:
+            InputError: it shows calls in a notation that is not known.
+        """
+        name, value = _word("call"), _word("argument")
+        call = {"name": name, "arguments": {_word("key"): value}}
+        tool = {
+            "name": name,
+            "description": "d",
+            "parameters": {"type": "object", "properties": {_word("key"): {"type": "string"}}},
+        }
+        turns: list[Message] = [
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+        ]
+        given = _Given([tool], False)
+        text, spans = self._written(turns, given, self._proven(turns, given))
+        written = "".join(text[start:end] for start, end in spans).rstrip()
+        for end in self.ends:
+            written = written.removesuffix(end)
+        for notation in NOTATIONS:
+            if parse_completion(written, False, notation, [tool]).get("tool_calls") == [call]:
+                return notation
+        raise InputError(
+            f"{self._name()} writes a tool call as {written.strip()[:80]!r}, which is none of the notations that are "
+            f"read: {', '.join(NOTATIONS)}. Use a template with one of them."
+        )
 
     def sequences(
         self,

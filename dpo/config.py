@@ -1,6 +1,6 @@
 """The config of an iterated DPO stage; imports no torch."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -11,35 +11,54 @@ from alloy.rl_config import RolloutConfig, refuse_server
 
 
 class DpoEnvironmentConfig(Config):
-    """The world whose end state decides."""
+    """A world whose end state decides, or any other environment whose verdict does."""
 
-    name: str = "workplace"
+    environment: str | None = None
+    """Its name; the key it stands under when not given, so that one environment can be there twice."""
+    tasks: int = Field(gt=0)
+    """Sampled in an iteration; every iteration draws new ones."""
+    validation_tasks: int = Field(gt=0)
+    """Held out; the iteration kept is the best on them."""
     options: dict[str, Any] = Field(default_factory=dict)
+    system: str | None = None
+    """A system prompt that replaces the tasks' own."""
 
 
 class PairingConfig(Config):
     """How successes and failures of one task become pairs."""
 
+    by: Literal["random", "closest", "shortest"] = "random"
+    """`closest`: those that share most of what was written, so that the difference is what decided;
+    `shortest`: the shortest successes first."""
     pairs_per_task: int = Field(default=2, gt=0)
     min_tokens: int = Field(default=2, ge=1)
     """A completion with fewer tokens of its own is trivial and is not paired."""
+    near_duplicate: float = Field(default=0.95, gt=0, le=1)
+    """Of two successes (or two failures) of a task that share this part of their tokens one is dropped."""
+    demonstrations: bool = False
+    """Let the known solution be the success of a task that was never won: it is not the policy's own, and is
+    marked `off_policy`."""
 
 
 class DpoConfig(TrainingConfig):
     """DPO repeated on rollouts of the current policy; `train.max_steps` counts one iteration's updates."""
 
-    environment: DpoEnvironmentConfig = DpoEnvironmentConfig()
+    environments: dict[str, DpoEnvironmentConfig] = Field(min_length=1)
     rollout: Annotated[RolloutConfig, AfterValidator(refuse_server)]
     pairing: PairingConfig = PairingConfig()
     iterations: int = Field(2, gt=0)
-    tasks: int = Field(gt=0)
-    """Sampled in an iteration; every iteration draws new ones."""
+    """At most."""
+    patience: int = Field(1, gt=0)
+    """Iterations in a row without a new best after which the loop ends."""
     rollouts_per_task: int = Field(4, gt=1)
-    validation_tasks: int = Field(gt=0)
-    """Held out; the iteration kept is the best on them."""
     beta: float = Field(0.1, gt=0)
     sft_weight: float = Field(0.2, ge=0)
     """Of the SFT term on the chosen completions. Source: Nemotron 3 Nano: 0.2."""
 
     def data_fingerprint(self) -> str:
-        return fingerprint_json([fingerprint_environment(self.environment.name, self.environment.options)])
+        return fingerprint_json(
+            [
+                fingerprint_environment(given.environment or label, given.options)
+                for label, given in self.environments.items()
+            ]
+        )

@@ -52,9 +52,9 @@ class PairCollator:
         return batch
 
 
-def to_trl(config: DpoConfig, run: Run, folder: str, seed: int) -> TrlConfig:
+def to_trl(config: DpoConfig, run: Run, seed: int) -> TrlConfig:
     """The one place that knows TRL's names for this stage."""
-    arguments = common_arguments(config, run) | {"output_dir": folder, "seed": seed}
+    arguments = common_arguments(config, run) | {"seed": seed}
     losses = {"loss_type": ["sigmoid"], "loss_weights": [1.0]}
     if config.sft_weight:
         losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, config.sft_weight]}

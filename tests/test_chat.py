@@ -6,8 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alloy.chat import (
-    CALL_CLOSE,
-    CALL_OPEN,
     TAG_TOKENS,
     THINK_CLOSE,
     TURN_CLOSE,
@@ -17,6 +15,7 @@ from alloy.chat import (
 from alloy.environments.task import Message
 from alloy.errors import InputError
 from alloy.template import encode_conversation, encode_prompt, to_template_tools, tool_turn_ids
+from alloy.tool_calls import CALL_CLOSE, CALL_OPEN
 
 TOOL = {"name": "add", "description": "Adds.", "parameters": {"type": "object", "properties": {}}}
 CALL = {"name": "add", "arguments": {"a": 1, "b": "x"}}

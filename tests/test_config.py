@@ -224,9 +224,10 @@ def test_preferences_have_one_origin() -> None:
 
 def test_no_default_for_the_learning_rate_and_the_number_of_tasks() -> None:
     with pytest.raises(InputError) as caught:
-        parse(DpoConfig, {}, "x")
+        parse(DpoConfig, {"environments": {"workplace": {}}}, "x")
     named = {line.split("'")[1] for line in str(caught.value).splitlines()}
-    assert named == {"optim", "train", "rollout", "tasks", "validation_tasks"}
+    tasks = {f"environments.workplace.{key}" for key in ("tasks", "validation_tasks")}
+    assert named == {"optim", "train", "rollout"} | tasks
 
 
 def test_there_are_recipes() -> None:

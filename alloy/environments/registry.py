@@ -23,6 +23,8 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "long_context": ("long_context", "LongContextEnvironment"),
     "repeat": ("repeat", "RepeatEnvironment"),
     "workplace": ("workplace", "WorkplaceEnvironment"),
+    "workbench": ("workbench", "WorkbenchEnvironment"),
+    "tool_hallucination": ("tool_hallucination", "ToolHallucinationEnvironment"),
     "reasoning_gym": ("reasoning_gym_tasks", "ReasoningGymEnvironment"),
     "function_calls": ("function_calls", "FunctionCallsEnvironment"),
     "problems": ("problems", "ProblemsEnvironment"),
@@ -33,7 +35,7 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
 }
 
 
-_READS_FILES = ("problems", "trl")
+_READS_FILES = ("problems", "trl", "workbench")
 """Those whose tasks come from files: they offer `fingerprint(options) -> str`."""
 
 _IMPORTED = re.compile(r"^\s*from alloy\.environments\.(\w+) import", re.MULTILINE)
@@ -165,6 +167,20 @@ def _pool() -> Any:
     return VerifierPool(workers=2, timeout_seconds=10.0)
 
 
+def solve(environments: Environments, tasks: Sequence[Task]) -> list[Verdict | None]:
+    """What the known solution of each task is judged, its calls made in a fresh world; None without one."""
+    done = []
+    for task in tasks:
+        world = environments[task.environment].open(task) if task.demonstration else None
+        for turn in task.demonstration:
+            if world is not None:
+                for call in turn.get("tool_calls", []):
+                    world.call(call["name"], call["arguments"])
+        done.append((task, task.demonstration, world))
+    verdicts = iter(environments.judge([each for each in done if each[1]]))
+    return [next(verdicts) if messages else None for _, messages, _ in done]
+
+
 def check_gold(environments: Environments, tasks: Iterable[Task]) -> int:
     """Every known solution must win before anyone trains on the verdicts.
 
@@ -173,15 +189,7 @@ def check_gold(environments: Environments, tasks: Iterable[Task]) -> int:
         InputError: with the tasks whose own solution is judged below 1.
     """
     with_gold = [task for task in tasks if task.demonstration and task.environment != "chat"]
-    done = []
-    for task in with_gold:
-        world = environments[task.environment].open(task)
-        for turn in task.demonstration:
-            if world is not None:
-                for call in turn.get("tool_calls", []):
-                    world.call(call["name"], call["arguments"])
-        done.append((task, task.demonstration, world))
-    verdicts = environments.judge(done)
+    verdicts = [verdict for verdict in solve(environments, with_gold) if verdict is not None]
     losing = [(task.id, v) for task, v in zip(with_gold, verdicts, strict=True) if v.reward != 1.0]
     if losing:
         told = "; ".join(f"{name}: {v.status} {v.detail}" for name, v in losing[:3])

@@ -10,6 +10,9 @@ Message = dict[str, Any]
 """One turn: `role` (system, user, assistant, tool) and `content` (str); an assistant turn may carry
 `thinking` (str) and `tool_calls` ([{"name": str, "arguments": dict}]); a tool turn is one answer."""
 
+TOOL_FAULTS = ("side_effects", "invalid_calls", "invented_tools")
+"""Parts of a verdict that tell what went wrong with tools, the same in every environment: less is better."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -48,6 +51,9 @@ class Environment(Protocol):
     An environment whose tasks a verifier of `alloy.verify` can judge names it in `verifier` and offers
     `row(task, completion) -> dict`, the verifier's input: it is then judged in the killable pool. Any
     other offers `judge`.
+
+    One may also offer `describe(task) -> dict`: what evaluation groups its tasks by, the same keys for
+    each, with texts or numbers as values.
     """
 
     name: str

@@ -5,10 +5,10 @@ asked for loses as much as one that was not made. Reading is free.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
+from alloy.environments.call_log import CallRecord, Outcome, fault_shares
 from alloy.environments.task import Message, Split, Task, World
 from alloy.environments.workplace_company import FEWEST_ROWS, FEWEST_WORDS, MOST_ROWS
 from alloy.environments.workplace_state import Change, State
@@ -17,21 +17,12 @@ from alloy.environments.workplace_tools import FIELDS, READ_ONLY_TOOLS, TOOLS, N
 from alloy.errors import InputError
 from alloy.verify.verdict import Verdict
 
-Outcome = Literal["read", "written", "no such row", "wrong arguments", "not offered", "unknown tool"]
-
-
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """A call that was made of a world, and what became of it."""
-
-    name: str
-    outcome: Outcome
-
 
 class WorkplaceWorld:
     """One company behind one task; `log` keeps what was called, for counting.
 
     Attributes:
+        begun: the company as it was at first.
         state: the company as it is now.
         offered: the names of the tools on offer.
         log: every call, in order.
@@ -41,6 +32,7 @@ class WorkplaceWorld:
     read_only_tools = READ_ONLY_TOOLS
 
     def __init__(self, state: State, offered: frozenset[str]) -> None:
+        self.begun = state.copy()
         self.state = state
         self.offered = offered
         self.log: list[CallRecord] = []
@@ -140,18 +132,19 @@ class WorkplaceEnvironment:
         """1 when the company is as the gold calls leave it, else 0.
 
         Without a world the calls of the completion are made in a fresh one. `parts`: `side_effects`, 1 when
-        something was changed that was not to be changed, or not so; `invalid_calls` and `invented_tools`,
-        the share of the calls that named a wrong argument or row, or a tool that was not on offer.
+        something was changed that was not to be changed, or not so; `invalid_calls`, the share of the calls
+        that could not be read or named a wrong argument or row; `invented_tools`, that of the calls of a tool
+        that was not on offer.
         """
         if world is None:
             world = replay(self.open(task), completion)
         if not isinstance(world, WorkplaceWorld):
             raise TypeError(f"a {type(world).__name__} is no world of the workplace")
-        begun = State.from_tables(task.gold["tables"])
+        begun = world.begun
         wanted = begun.copy()
         for call in task.gold["calls"]:
             TOOLS[call["name"]].run(wanted, **call["arguments"])
-        shares = _shares(world.log)
+        shares = fault_shares(world.log, sum(len(turn.get("invalid_calls") or []) for turn in completion))
         if world.state.same_as(wanted):
             return Verdict(1.0, parts={"side_effects": 0.0, **shares})
         done, asked = world.state.changes_since(begun), wanted.changes_since(begun)
@@ -160,6 +153,14 @@ class WorkplaceEnvironment:
         told += [f"not done: {_tell(change)}" for change in missing]
         return Verdict(0.0, "ok", "; ".join(told), {"side_effects": float(bool(unasked)), **shares})
 
+    def describe(self, task: Task) -> dict[str, Any]:
+        """What evaluation groups tasks by: `kind`, `domains` (joined by +), `steps`."""
+        return {
+            "kind": task.gold["kind"],
+            "domains": "+".join(task.gold["domains"]),
+            "steps": task.gold["steps"],
+        }
+
 
 def replay(world: WorkplaceWorld, completion: Sequence[Message]) -> WorkplaceWorld:
     """Make the calls of the assistant turns in a world."""
@@ -167,15 +168,6 @@ def replay(world: WorkplaceWorld, completion: Sequence[Message]) -> WorkplaceWor
         for call in turn.get("tool_calls") or []:
             world.call(call.get("name"), call.get("arguments"))
     return world
-
-
-def describe(task: Task) -> dict[str, Any]:
-    """What a report groups tasks by: `kind`, `domains` (joined by +), `steps`."""
-    return {
-        "kind": task.gold["kind"],
-        "domains": "+".join(task.gold["domains"]),
-        "steps": task.gold["steps"],
-    }
 
 
 def _beyond(changes: list[Change], others: list[Change]) -> list[Change]:
@@ -195,10 +187,3 @@ def _tell(change: Change) -> str:
     row = after or before
     cells = dict(zip(FIELDS[table], row, strict=True)) if row else {}
     return f"{table} {key} {cells if after else 'deleted'}"
-
-
-def _shares(log: list[CallRecord]) -> dict[str, float]:
-    calls = max(1, len(log))
-    invalid = sum(record.outcome in ("wrong arguments", "no such row") for record in log)
-    invented = sum(record.outcome in ("unknown tool", "not offered") for record in log)
-    return {"invalid_calls": invalid / calls, "invented_tools": invented / calls}

@@ -9,9 +9,10 @@ from statistics import fmean
 from typing import Any
 
 from alloy.artifact import Artifact, Parent, Run, fingerprint_json, write_atomically
+from alloy.environments.task import TOOL_FAULTS
 from alloy.evaluate.config import EvaluateConfig, SuiteConfig
 from alloy.evaluate.statistics import paired_difference, paired_product_difference, paired_test
-from alloy.evaluate.suites import SuiteResult, evaluate_suite, tasks_of
+from alloy.evaluate.suites import FORM, SuiteResult, evaluate_suite, tasks_of
 from alloy.evaluate.table import render
 from alloy.policy import device_name, load_tokenizer
 from alloy.rollout.engine import Engine
@@ -60,6 +61,7 @@ def measure_model(parent: Parent, config: EvaluateConfig, run: Run) -> dict[str,
 
 def _key(parent: Parent, name: str, suite: SuiteConfig, config: EvaluateConfig) -> str:
     what = [
+        FORM,
         parent.lineage.fingerprint,
         name,
         suite.model_dump(mode="json"),
@@ -89,7 +91,7 @@ def _stage_parents(name: str, models: dict[str, Parent]) -> list[str]:
 def summarise(
     results: dict[str, dict[str, SuiteResult]], parents: dict[str, list[str]], config: EvaluateConfig
 ) -> dict[str, Any]:
-    """Intervals of every cell, and the paired difference of every stage to its parents."""
+    """Intervals of every cell and of its parts, and the paired difference of every stage to its parents."""
     cells = {
         stage: {suite: {"metric": r.primary, **asdict(r.interval())} for suite, r in row.items()}
         for stage, row in results.items()
@@ -98,8 +100,8 @@ def summarise(
     for stage, names in parents.items():
         for parent in names:
             for suite, ours in results[stage].items():
-                for metric in _compared(ours):
-                    theirs = results[parent][suite]
+                theirs = results[parent][suite]
+                for metric in _compared(ours, theirs):
                     mine, other, tasks = _same_items(ours, theirs, metric)
                     differences.append(
                         {"stage": stage, "parent": parent, "suite": suite, "metric": metric,
@@ -116,6 +118,17 @@ def summarise(
         stage: {suite: {m: asdict(r.interval(m)) for m in r.scores} for suite, r in row.items()}
         for stage, row in results.items()
     }
+    groups = {
+        stage: {
+            suite: {
+                name: {label: asdict(interval) for label, interval in labels.items()}
+                for name, labels in r.by_group().items()
+            }
+            for suite, r in row.items()
+            if r.groups
+        }
+        for stage, row in results.items()
+    }
     return {
         "suites": list(config.suites),
         "stages": list(results),
@@ -124,6 +137,7 @@ def summarise(
         "products": products,
         "budget": budget,
         "details": details,
+        "groups": groups,
     }
 
 
@@ -145,8 +159,10 @@ def _product(
     }
 
 
-def _compared(result: SuiteResult) -> list[str]:
-    return [result.primary] + ([] if result.primary == "success" else ["success"])
+def _compared(ours: SuiteResult, theirs: SuiteResult) -> list[str]:
+    """What stands in the table, success, and what went wrong with tools where both sides count it."""
+    wanted = dict.fromkeys([ours.primary, "success", *TOOL_FAULTS])
+    return [metric for metric in wanted if metric in ours.scores and metric in theirs.scores]
 
 
 def _same_items(

@@ -1,4 +1,4 @@
-"""The table of stages by suites, as text."""
+"""The table of stages by suites, and what is behind each suite of tools, as text."""
 
 import io
 from typing import Any
@@ -6,11 +6,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from alloy.environments.task import TOOL_FAULTS
+
 
 def render(summary: dict[str, Any]) -> str:
     """Every stage against every suite in percent, with its interval; * better, ! worse than its first parent.
 
-    A mark means that the 95% interval of the paired bootstrap difference excludes 0.
+    A mark means that the 95% interval of the paired bootstrap difference excludes 0. A suite whose
+    environment tells its tasks apart has a table of its own below.
     """
     table = Table(title="stage x suite: percent [95% interval]", title_justify="left")
     table.add_column("stage")
@@ -28,7 +31,34 @@ def render(summary: dict[str, Any]) -> str:
         "* better, ! worse than its parent (a merged model: than the reasoning one): the paired 95% interval excludes 0",
         *_moved(summary),
     ]
-    return stream.getvalue() + "\n".join(lines) + "\n"
+    parts = [told for suite in summary["suites"] if (told := _behind(summary, suite))]
+    return stream.getvalue() + "\n".join([*lines, *parts]) + "\n"
+
+
+def _behind(summary: dict[str, Any], suite: str) -> str:
+    """What went wrong with tools, and success by what is told of the tasks; a column a stage."""
+    stages = [stage for stage in summary["stages"] if suite in summary["groups"].get(stage, {})]
+    if not stages:
+        return ""
+    table = Table(title=f"\n{suite}: percent [95% interval]", title_justify="left")
+    table.add_column("")
+    for stage in stages:
+        table.add_column(stage, justify="right")
+    for fault in TOOL_FAULTS:
+        cells = [summary["details"][stage][suite].get(fault) for stage in stages]
+        if any(cells):
+            marks = [_mark(summary, stage, suite, fault) for stage in stages]
+            table.add_row(fault.replace("_", " "), *(_short(c, m) for c, m in zip(cells, marks, strict=True)))
+    groups = [summary["groups"][stage][suite] for stage in stages]
+    for name in dict.fromkeys(name for found in groups for name in found):
+        table.add_section()
+        for label in dict.fromkeys(label for found in groups for label in found.get(name, {})):
+            cells = [found.get(name, {}).get(label) for found in groups]
+            of = max(cell["n"] for cell in cells if cell)
+            table.add_row(f"{name} {label} ({of})", *(_short(cell) for cell in cells))
+    stream = io.StringIO()
+    Console(file=stream, width=40 + 18 * len(stages)).print(table)
+    return stream.getvalue().rstrip("\n")
 
 
 def _moved(summary: dict[str, Any]) -> list[str]:
@@ -55,10 +85,20 @@ def _cell(cell: dict[str, Any] | None, mark: str) -> str:
     return f"{100 * cell['value']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]{mark or ' '}"
 
 
-def _mark(summary: dict[str, Any], stage: str, suite: str) -> str:
-    metric = summary["cells"][stage].get(suite, {}).get("metric")
+def _short(cell: dict[str, Any] | None, mark: str = "") -> str:
+    """In whole percents: groups are small, and there are many of them."""
+    if cell is None:
+        return "-"
+    return f"{100 * cell['value']:.0f} [{100 * cell['low']:.0f}, {100 * cell['high']:.0f}]{mark or ' '}"
+
+
+def _mark(summary: dict[str, Any], stage: str, suite: str, fault: str = "") -> str:
+    """Of the metric in the table, or of a fault, which is better when it is less."""
+    metric = fault or summary["cells"][stage].get(suite, {}).get("metric")
     for d in summary["differences"]:
         if (d["stage"], d["suite"], d["metric"]) == (stage, suite, metric):
             # The first one is to the first parent: of a merged model, the reasoning checkpoint.
-            return "*" if d["low"] > 0 else "!" if d["high"] < 0 else ""
+            rose, fell = d["low"] > 0, d["high"] < 0
+            better, worse = (fell, rose) if fault else (rose, fell)
+            return "*" if better else "!" if worse else ""
     return ""

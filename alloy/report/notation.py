@@ -97,11 +97,16 @@ def write_estimate(estimate: Estimate, shares: bool) -> str:
     return write(estimate.value, shares) + interval
 
 
-def numbers(head: list[str], rows: list[list[str]]) -> str:
-    """The figures behind a chart, folded."""
+def figures(head: list[str], rows: list[list[str]]) -> str:
+    """A table of text."""
     top = "".join(f"<th scope=col>{escape(name)}</th>" for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return (
-        '<details class="more"><summary>The numbers</summary><div class="scroll"><table class="plain">'
-        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div></details>"
+        '<div class="scroll"><table class="plain">'
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def numbers(head: list[str], rows: list[list[str]]) -> str:
+    """The figures behind a chart, folded."""
+    return f'<details class="more"><summary>The numbers</summary>{figures(head, rows)}</details>'

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alloy.artifact import write_atomically
+from alloy.report.breakdown import breakdown
 from alloy.report.curriculum import curriculum
 from alloy.report.curves import curves
+from alloy.report.iterations import iterations
 from alloy.report.lineage import graph
 from alloy.report.notation import count, duration, escape
+from alloy.report.preferences import preferences
 from alloy.report.provenance import provenance
 from alloy.report.record import Record, Stage, number, read_record, text
 from alloy.report.rollouts import browser, collect
@@ -67,9 +70,12 @@ def _sections(record: Record) -> list[tuple[str, str, str]]:
     found = [
         ("stages", "Stages", graph(stages) if stages else ""),
         ("results", "Results", _each(stages, table)),
+        ("breakdown", "By kind of task", _each(stages, breakdown)),
         ("curves", "Curves", _with_hint(curves(stages))),
         ("curriculum", "Curriculum", _each(stages, curriculum)),
         ("validation", "Validation", _each(stages, validation)),
+        ("preferences", "Reward model", _each(stages, preferences)),
+        ("iterations", "Iterations", _each(stages, iterations)),
         ("alpha", "Merge", _each(stages, trade_off)),
         ("budget", "Thinking budget", _each(stages, budget_curve)),
         ("rollouts-section", "Rollouts", browser(samples, total)),

@@ -63,6 +63,8 @@ class Stage:
     sweep: dict[str, Any] = field(default_factory=dict)
     profiles: list[dict[str, Any]] = field(default_factory=list)
     validation: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Of an iterated stage: what each iteration had to learn from."""
 
     @property
     def kind(self) -> str:
@@ -206,11 +208,16 @@ def _read_stage(folder: Path, notes: list[str]) -> Stage:
     ]
     stage.validation = _read_object(folder / "validation.json", notes, "steps")
     # An iterated stage keeps each iteration in a folder of its own.
-    inner = sorted(path for path in folder.iterdir() if path.is_dir() and _is_run_folder(path))
+    parts = [path for path in folder.iterdir() if path.is_dir() and _is_run_folder(path)]
+    inner = sorted(parts, key=lambda path: (len(path.name), path.name))  # the tenth after the second
     for part in [folder, *inner]:
         log = _read_log(part / "metrics.jsonl", notes)
         if log:
             stage.logs["" if part is folder else part.name] = log
+        sampled = mapping(_read_object(part / "sampled.json", notes, "metrics").get("metrics"))
+        told = {key: value for key, given in sampled.items() if (value := number(given)) is not None}
+        if told:
+            stage.parts[part.name] = told
         if (part / "samples.jsonl").is_file():
             stage.sample_files.append(part / "samples.jsonl")
     lineage = stage.artifact or _read_object(folder / "inputs.json", notes)

@@ -12,7 +12,8 @@ from alloy.chat import parse_completion
 from alloy.environments.registry import Environments
 from alloy.environments.task import Message, Task, World
 from alloy.rollout.engine import Engine, Sampling
-from alloy.template import encode_prompt, tool_turn_ids
+from alloy.template import chat_template, encode_prompt, tool_turn_ids
+from alloy.tool_calls import Notation
 from alloy.verify.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -85,6 +86,9 @@ def roll_out(
         for task, on in zip(tasks, thinking, strict=True)
     ]
     worlds: list[World | None] = [environments[task.environment].open(task) for task in tasks]
+    # Behind a prompt without tools there may be a world all the same, to see whether one is called.
+    called = any(world is not None for world in worlds)
+    notation: Notation = chat_template(tokenizer).notation if called else "hermes"
     active = list(range(len(rollouts)))
     for turn in range(plan.max_turns):
         if not active:
@@ -104,7 +108,9 @@ def roll_out(
             rollout.logprobs += generation.logprobs or [0.0] * len(generation.token_ids)
             rollout.turns.append((start, len(rollout.token_ids)))
             text = tokenizer.decode(generation.token_ids, skip_special_tokens=False)
-            message = parse_completion(text.removesuffix(tokenizer.eos_token), rollout.thinking)
+            message = parse_completion(
+                text.removesuffix(tokenizer.eos_token), rollout.thinking, notation, rollout.task.tools
+            )
             rollout.messages.append(message)
             rollout.finished = generation.finished
             answers = _answer(message, worlds[index]) if generation.finished else []
@@ -128,7 +134,7 @@ def _answer(message: Message, world: World | None) -> list[str]:
     if world is None:
         return []
     answers = [world.call(call["name"], call["arguments"]) for call in message.get("tool_calls", [])]
-    return answers + ['{"error": "the call is not valid JSON"}' for _ in message.get("invalid_calls", [])]
+    return answers + ['{"error": "the call cannot be read"}' for _ in message.get("invalid_calls", [])]
 
 
 def _append_answers(rollout: Rollout, answers: list[str], tokenizer: "PreTrainedTokenizerBase") -> None:

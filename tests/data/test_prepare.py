@@ -522,8 +522,8 @@ def test_no_row_is_a_crash(tiny_tokenizer: Any, line: bytes) -> None:
 # What the project makes itself is good data.
 
 
-# These two have no data of their own.
-@pytest.mark.parametrize("name", sorted(set(ENVIRONMENTS) - {"problems", "trl"}))
+# These have no data of their own.
+@pytest.mark.parametrize("name", sorted(set(ENVIRONMENTS) - {"problems", "trl", "workbench"}))
 def test_every_demonstration_passes_the_checks(name: str, tiny_tokenizer: Any, tmp_path: Path) -> None:
     source = SourceConfig(environment=name, rows=40)
     store = open_store(Leaf(source), DataConfig(sources=[source]), tiny_tokenizer, 3, tmp_path)

@@ -48,8 +48,7 @@ def make_trainer(folder: Path, model_folder: Path, model: Any, tokenizer: Any, s
         "optim": {"learning_rate": 1e-5},
         "train": {"max_steps": 1, "per_device_batch_size": 2},
         "rollout": {"max_completion_tokens": 8},
-        "tasks": 2,
-        "validation_tasks": 2,
+        "environments": {"workplace": {"tasks": 2, "validation_tasks": 2}},
         "beta": BETA,
         "sft_weight": sft_weight,
         "logging": {"tensorboard": False},
@@ -58,7 +57,7 @@ def make_trainer(folder: Path, model_folder: Path, model: Any, tokenizer: Any, s
     run, _ = open_run(config)
     return WrittenTokensDPOTrainer(
         model=model,
-        args=to_trl(config, run, str(folder / "checkpoints"), 0),
+        args=to_trl(config, run, 0),
         train_dataset=Dataset.from_list(ROWS),
         processing_class=tokenizer,
         data_collator=PairCollator(tokenizer.pad_token_id),

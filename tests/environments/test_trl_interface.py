@@ -21,7 +21,6 @@ from transformers.utils import get_json_schema
 from trl import GRPOConfig, GRPOTrainer
 from trl.chat_template_utils import qwen3_template
 
-from alloy.chat import CALL_CLOSE, CALL_OPEN
 from alloy.environments.arithmetic import ArithmeticEnvironment
 from alloy.environments.function_calls import FunctionCallsEnvironment
 from alloy.environments.python_tool import PythonEnvironment
@@ -41,6 +40,7 @@ from alloy.policy import load_tokenizer
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out
 from alloy.rollout.engine import Sampling
 from alloy.template import encode_conversation, encode_prompt
+from alloy.tool_calls import CALL_CLOSE, CALL_OPEN
 
 DOCS = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encoding="utf-8")
 

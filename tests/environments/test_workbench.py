@@ -1,6 +1,5 @@
 """The WorkBench adapter against hand-made cases and against the rule written on pandas frames."""
 
-import csv
 import random
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workbench_folder import CUSTOMER, EVENT, TASK, write_folder
 from workbench_oracle import end_frames, is_correct
 
 from alloy.environments.workbench import load_tasks, replay, row_verifier
@@ -18,82 +18,10 @@ from alloy.errors import InputError
 REAL = Path(__file__).parents[3] / "shared" / "data" / "workbench"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL.name} data is not beside the project")
 
-EVENT = ["event_id", "event_name", "participant_email", "event_start", "duration"]
-EMAIL = ["email_id", "inbox/outbox", "sender/recipient", "subject", "sent_datetime", "body"]
-TASK = ["task_id", "task_name", "assigned_to_email", "list_name", "due_date", "board"]
-CUSTOMER = ["customer_id", "assigned_to_email", "customer_name", "customer_email", "customer_phone"]
-CUSTOMER += ["last_contact_date", "product_interest", "status", "follow_up_by", "notes"]
-VISIT = ["date_of_visit", "visitor_id", "page_views", "session_duration_seconds", "traffic_source"]
-VISIT += ["user_engaged"]
-
-
-def write_csv(path: Path, rows: list[list[str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows)
-
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("workbench")
-    ids = [f"{number:08d}" for number in (3, 0, 4, 1, 2, 5)]
-    people = ["Ana.Ray@x.com", "bo@x.com", "cy@x.com"]
-    write_csv(
-        folder / "calendar_events.csv",
-        [EVENT]
-        + [[i, f"Sync {i[-1]}", people[n % 3], "2023-12-01 09:00:00", "30"] for n, i in enumerate(ids)],
-    )
-    write_csv(
-        folder / "emails.csv",
-        [EMAIL]
-        + [
-            [i, "inbox", people[n % 3], f"News {n}", "2023-11-01 10:00:00", ["", "Hi"][n % 2]]
-            for n, i in enumerate(ids)
-        ],
-    )
-    write_csv(
-        folder / "project_tasks.csv",
-        [TASK]
-        + [
-            [i, f"Fix {n}", people[n % 3], ["Backlog", "In Review"][n % 2], "2023-12-02", "Design"]
-            for n, i in enumerate(ids)
-        ],
-    )
-    write_csv(
-        folder / "customer_relationship_manager_data.csv",
-        [CUSTOMER]
-        + [
-            [
-                i,
-                people[n % 3],
-                f"Kim {n}",
-                f"kim{n}@y",
-                "",
-                "2023-11-02",
-                "Software",
-                "Lead",
-                "2023-12-03",
-                ["", "NA", "Met"][n % 3],
-            ]
-            for n, i in enumerate(ids)
-        ],
-    )
-    write_csv(folder / "analytics_data.csv", [VISIT, ["2023-11-01", "0001", "3", "10", "direct", "True"]])
-    write_csv(folder / "email_addresses.csv", [[address] for address in people])
-    (folder / "queries_and_answers").mkdir()
-    write_csv(
-        folder / "queries_and_answers" / "calendar.csv",
-        [
-            ["query", "answer", "base_template", "chosen_template", "domains"],
-            [
-                "Cancel it",
-                "['calendar.delete_event.func(event_id=\"00000003\")']",
-                "Cancel {x}",
-                "Cancel {x}",
-                "['calendar']",
-            ],
-        ],
-    )
-    return folder
+    return write_folder(tmp_path_factory.mktemp("workbench"))
 
 
 def verdict(data_dir: Path, calls: list[Any], gold: list[str], error: str = "") -> float | None:

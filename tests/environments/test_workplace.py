@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alloy.environments.call_log import CallRecord
 from alloy.environments.task import Task
-from alloy.environments.workplace import CallRecord, WorkplaceEnvironment, WorkplaceWorld, describe, replay
+from alloy.environments.workplace import WorkplaceEnvironment, WorkplaceWorld, replay
 from alloy.environments.workplace_phrases import PHRASINGS, phrasings
 from alloy.environments.workplace_state import State
 from alloy.environments.workplace_tasks import ACTIONS, KINDS
@@ -134,6 +135,18 @@ def test_what_was_not_done_is_told_and_is_no_side_effect() -> None:
     verdict = environment.judge(CANCEL, [], world)
     assert verdict.detail == "not done: events 31 deleted"
     assert verdict.parts == {"side_effects": 0.0, "invalid_calls": 0.5, "invented_tools": 0.5}
+
+
+def test_a_call_that_cannot_be_read_is_an_invalid_one() -> None:
+    environment = WorkplaceEnvironment()
+    world = environment.open(CANCEL)
+    world.call("delete_event", {"id": "31"})
+    turns = [{"role": "assistant", "content": "", "invalid_calls": ["{", "}", "x"]}]
+    verdict = environment.judge(CANCEL, turns, world)
+    assert (verdict.reward, verdict.parts) == (
+        1.0,
+        {"side_effects": 0.0, "invalid_calls": 0.75, "invented_tools": 0.0},
+    )
 
 
 def test_a_change_taken_back_is_no_change() -> None:
@@ -339,9 +352,10 @@ def test_kinds_and_sizes_are_kept_to() -> None:
 
 
 def test_a_task_is_described_by_kind_domains_and_steps() -> None:
-    tasks = WorkplaceEnvironment(kinds=("domains",)).tasks("train", 40, seed=0)
+    environment = WorkplaceEnvironment(kinds=("domains",))
+    tasks = environment.tasks("train", 40, seed=0)
     task = next(task for task in tasks if task.gold["action"] == "forward_to_person")
-    assert describe(task) == {"kind": "domains", "domains": "directory+email", "steps": 3}
+    assert environment.describe(task) == {"kind": "domains", "domains": "directory+email", "steps": 3}
 
 
 @pytest.mark.parametrize(

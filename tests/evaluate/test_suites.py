@@ -1,13 +1,15 @@
 """What a suite counts: well-formedness by hand-made turns, budgets, paired differences, the table."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from alloy.artifact import fingerprint_json
 from alloy.environments.task import Task
 from alloy.evaluate.config import EvaluateConfig, SuiteConfig
-from alloy.evaluate.measure import summarise
-from alloy.evaluate.suites import SuiteResult, _take, is_well_formed
+from alloy.evaluate.measure import _key, summarise
+from alloy.evaluate.suites import FORM, SuiteResult, _take, is_well_formed
 from alloy.evaluate.table import render
 from alloy.rollout.conversation import Rollout
 from alloy.verify.verdict import Verdict
@@ -67,6 +69,111 @@ def test_a_budget_suite_counts_each_budget_apart() -> None:
         (4, 0.0),
         (None, 1.0),
     ]
+
+
+def tool_rollout(kind: str, steps: int, number: int, verdict: Verdict) -> Rollout:
+    gold = {"kind": kind, "steps": steps}
+    task = Task(f"tools/test/0/{number}", "tools", "t", [{"role": "user", "content": "?"}], gold=gold)
+    done = Rollout(task, True, [1], token_ids=[2], completion_mask=[1], finished=True, verdict=verdict)
+    done.messages = [{"role": "assistant", "content": "Done."}]
+    return done
+
+
+def measured(*judged: tuple[str, int, float | None, float]) -> SuiteResult:
+    """A suite of tools from (kind, steps, reward, side effects)."""
+    result = SuiteResult("tools", "success", [], {})
+    rollouts = []
+    for number, (kind, steps, reward, side_effects) in enumerate(judged):
+        parts = {"side_effects": side_effects, "invalid_calls": 0.0}
+        verdict = Verdict(None, "error", "broken") if reward is None else Verdict(reward, parts=parts)
+        rollouts.append(tool_rollout(kind, steps, number, verdict))
+    _take(result, rollouts, None, False, None, lambda task: task.gold)
+    return result
+
+
+def test_success_is_told_by_what_the_environment_tells_of_its_tasks() -> None:
+    result = measured(
+        ("write", 1, 1.0, 0.0),
+        ("write", 2, 0.0, 1.0),
+        ("search", 10, 1.0, 0.0),
+        ("search", 2, None, 0.0),  # left out and counted: its labels are left out, too
+        ("write", 2, 1.0, 0.0),
+        ("search", 2, 1.0, 0.0),
+    )
+    assert result.errors == 1
+    assert result.groups == {
+        "kind": ["write", "write", "search", "write", "search"],
+        "steps": ["1", "2", "10", "2", "2"],
+    }
+    found = result.by_group()
+    assert list(found["kind"]) == ["search", "write"]
+    assert (found["kind"]["search"].value, found["kind"]["search"].n) == (1.0, 2)
+    assert (found["kind"]["write"].value, found["kind"]["write"].n) == (2 / 3, 3)
+    # A resample of three holds no win with 1/27 and no loss with 8/27, both beyond 2.5%.
+    assert (found["kind"]["write"].low, found["kind"]["write"].high) == (0.0, 1.0)
+    assert list(found["steps"]) == ["1", "2", "10"]
+    assert (found["steps"]["2"].value, found["steps"]["2"].n) == (2 / 3, 3)
+    assert result.interval("side_effects").value == 0.2
+
+
+def test_labels_that_some_tasks_lack_leave_their_items_in_place() -> None:
+    result = SuiteResult("tools", "success", [], {})
+    first = tool_rollout("write", 1, 0, Verdict(1.0))
+    second = tool_rollout("search", 1, 1, Verdict(0.0, parts={"side_effects": 1.0}))
+    _take(result, [first], 1, True, None, lambda task: {})
+    _take(result, [second], 2, True, None, lambda task: {"kind": "search"})
+    assert result.groups == {"kind": ["", "search"]}
+    assert result.scores["side_effects"] == [0.0, 1.0]
+    found = result.by_group()["kind"]
+    assert list(found) == ["search"]
+    assert (found["search"].value, found["search"].n) == (0.0, 1)
+
+
+def test_faults_are_compared_with_the_parent_and_less_is_better() -> None:
+    config = EvaluateConfig(suites={"tools": SuiteConfig(environment="workplace", items=4)})
+    before = [("write", 1, 1.0, 0.0), *[("write", 1, 0.0, 1.0)] * 3]
+    after = [("write", 1, 1.0, 0.0)] * 4
+    worse = [("write", 1, 0.0, 1.0)] * 4
+    results = {name: {"tools": measured(*rows)} for name, rows in (("a", before), ("b", after), ("c", worse))}
+    summary = summarise(results, {"a": [], "b": ["a"], "c": ["b"]}, config)
+    changes = {(d["stage"], d["metric"]): d for d in summary["differences"]}
+    assert set(changes) == {(s, m) for s in "bc" for m in ("success", "side_effects", "invalid_calls")}
+    # -1, -1, -1, 0: three of four items lost their side effects.
+    assert changes["b", "side_effects"]["value"] == -0.75
+    assert changes["b", "side_effects"]["high"] < 0
+    assert changes["b", "side_effects"]["p"] == 0.25
+    assert changes["c", "side_effects"]["value"] == 1.0
+    assert changes["c", "invalid_calls"]["value"] == 0.0
+    assert summary["details"]["a"]["tools"]["side_effects"]["value"] == 0.75
+    assert summary["groups"]["a"]["tools"]["kind"]["write"]["value"] == 0.25
+    lines = ["".join(line.split()) for line in render(summary).splitlines()]
+    assert "│sideeffects│75[25,100]│0[0,0]*│100[100,100]!│" in lines
+    assert "│invalidcalls│0[0,0]│0[0,0]│0[0,0]│" in lines
+    assert "│kindwrite(4)│25[0,75]│100[100,100]│0[0,0]│" in lines
+    assert "│steps1(4)│25[0,75]│100[100,100]│0[0,0]│" in lines
+
+
+def test_a_suite_that_tells_nothing_has_no_table_of_its_own() -> None:
+    config = EvaluateConfig(suites={"math": SuiteConfig(environment="math", items=1)})
+    summary = summarise(
+        {"a": {"math": SuiteResult("math", "success", ["1"], {"success": [1.0]})}}, {}, config
+    )
+    assert summary["groups"] == {"a": {}}
+    assert render(summary).count("┏") == 1  # one table
+
+
+def test_items_kept_by_earlier_versions_are_measured_again() -> None:
+    """Their names differ, so that what they lack is never read as if it were there."""
+    suite = SuiteConfig(environment="math", items=1)
+    config = EvaluateConfig(suites={"math": suite})
+    lineage = SimpleNamespace(fingerprint="f")
+    named = _key(SimpleNamespace(lineage=lineage), "math", suite, config)  # type: ignore[arg-type]
+    earlier = ["f", "math", suite.model_dump(mode="json"), config.rollout.engine, config.seed]
+    assert named == f"math-{fingerprint_json([FORM, *earlier])[:16]}"
+    assert named != f"math-{fingerprint_json(earlier)[:16]}"
+    # What was kept without groups can still be read by hand.
+    kept = {"suite": "math", "primary": "success", "items": ["1"], "scores": {"success": [1.0]}}
+    assert SuiteResult(**kept).by_group() == {}
 
 
 def test_differences_are_paired_by_item_and_marked_in_the_table() -> None:

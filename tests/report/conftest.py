@@ -164,7 +164,23 @@ def results() -> dict[str, Any]:
         "cells": cells,
         "differences": differences,
         "budget": budget,
+        **tool_use(),
     }
+
+
+def tool_use() -> dict[str, Any]:
+    """What is behind the tools suite of two stages."""
+    shares = {"grpo": 0.3, "dpo": 0.1}
+    return {
+        "groups": {
+            stage: {"tools": {"kind": {"write": estimate(0.5), "search": estimate(share)}, "steps": {"2": estimate(0.25)}}}
+            for stage, share in shares.items()
+        },
+        "details": {
+            stage: {"tools": {"success": estimate(0.5), "side_effects": estimate(share)}}
+            for stage, share in shares.items()
+        },
+    }  # fmt: skip
 
 
 def sweep() -> dict[str, Any]:

@@ -18,6 +18,7 @@ BROKEN = ["", "nul", "[]", "[[[", '"text"', "3", "{}", "\x00\xff", "[" * 1200, '
           '{"step": 1, "prompt": {"a": 1}, "completion": [1, {"tool_calls": 3, "content": [2]}]}',
           '{"budget": {"a": [{"budget": "x", "accuracy": 0.5, "tokens": {"value": 1}}, 3]}}',
           '{"stages": ["a"], "cells": {"b": {"c": {"value": 1}}}}',
+          '{"groups": {"a": {"b": {"c": {"d": {"value": 2}, "e": 3}, "f": 4}, "g": 5}}, "details": {"a": 6}}',
           '{"rates": {"a": {"b": 1e308, "c": 0.5}, "d": 3}, "rollouts": 1e300, "step": "x", "steps": 4}',
           '{"kept": 3, "steps": [{"step": 3, "environments": {"a": {"value": 1e308, "gain": 2}}}, {"step": 1e300}]}']  # fmt: skip
 
@@ -90,7 +91,10 @@ left_files = st.fixed_dictionaries(
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.dictionaries(st.sampled_from(["cells", "differences", "budget", "stages", "suites"]), json_values),
+    st.dictionaries(
+        st.sampled_from(["cells", "differences", "budget", "stages", "suites", "groups", "details"]),
+        json_values,
+    ),
     st.dictionaries(st.sampled_from(["points", "chosen", "rule", "suites"]), json_values),
     st.dictionaries(
         st.sampled_from(["parents", "fingerprints", "metrics", "seconds", "tokens", "created"]), json_values

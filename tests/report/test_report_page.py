@@ -17,6 +17,7 @@ def test_a_whole_run_is_shown(run_root: Path) -> None:
     for name in (
         "stages",
         "results",
+        "breakdown",
         "curves",
         "curriculum",
         "validation",
@@ -72,6 +73,35 @@ def test_a_change_belongs_to_the_metric_that_is_shown(run_root: Path) -> None:
     ]
     write_json(path, results)
     assert "38.0 ▲ +12.0 significantly better 31.3" in Page(build(run_root)).text
+
+
+def test_what_is_behind_a_tool_suite_has_a_table_of_its_own(run_root: Path) -> None:
+    path = run_root / "evaluate" / "results.json"
+    results = json.loads(path.read_text())
+    change = {"stage": "dpo", "parent": "grpo", "suite": "tools", "metric": "side_effects", "n": 200}
+    results["differences"] = [{**change, "value": -0.2, "low": -0.3, "high": -0.1}]
+    write_json(path, results)
+    text = Page(build(run_root)).text
+    # 0.3 and 0.1 of 200: 1.96 * sqrt(0.3 * 0.7 / 200) = 0.0635, 1.96 * sqrt(0.1 * 0.9 / 200) = 0.0416.
+    told = (
+        "tools grpo dpo side effects n 200 30.0 23.6 – 36.4 10.0 ▼ −20.0 grpo significantly better 5.8 – 14.2"
+    )
+    assert told in text
+    assert "kind write n 200 50.0 43.1 – 56.9 50.0 43.1 – 56.9 kind search n 200 30.0" in text
+    assert "steps 2 n 200 25.0 19.0 – 31.0 25.0" in text
+    results["differences"] = [{**change, "value": 0.2, "low": 0.1, "high": 0.3}]
+    write_json(path, results)
+    assert "10.0 ▲ +20.0 grpo significantly worse" in Page(build(run_root)).text
+
+
+def test_results_of_earlier_versions_have_no_breakdown(run_root: Path) -> None:
+    path = run_root / "evaluate" / "results.json"
+    results = json.loads(path.read_text())
+    del results["groups"], results["details"]
+    write_json(path, results)
+    page = Page(build(run_root))
+    assert "breakdown" not in page.ids()
+    assert "results" in page.ids()
 
 
 def test_scores_beyond_percent_are_written_as_they_are(run_root: Path) -> None:

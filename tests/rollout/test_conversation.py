@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from scripted_engine import Script
 
-from alloy.chat import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, TURN_CLOSE
+from alloy.chat import THINK_CLOSE, TURN_CLOSE
 from alloy.environments.registry import Environments
 from alloy.environments.task import Message, Task
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_row
 from alloy.rollout.engine import Sampling
 from alloy.template import encode_conversation, encode_prompt
+from alloy.tool_calls import CALL_CLOSE, CALL_OPEN
 from alloy.verify.verdict import Verdict
 
 PLAN = RolloutPlan(Sampling(64), max_turns=4, budget=7)
@@ -128,10 +129,10 @@ def test_without_thinking_there_is_no_budget(tiny_tokenizer: Any) -> None:
     ("written", "answer"),
     [
         (call("sub", n=1), '{"error": "no tool \'sub\'"}'),
-        (f"{CALL_OPEN}{{{CALL_CLOSE}", '{"error": "the call is not valid JSON"}'),
+        (f"{CALL_OPEN}{{{CALL_CLOSE}", '{"error": "the call cannot be read"}'),
         (
             f'{CALL_OPEN}{{"name": "\\ud800", "arguments": {{}}}}{CALL_CLOSE}',
-            '{"error": "the call is not valid JSON"}',
+            '{"error": "the call cannot be read"}',
         ),
     ],
 )

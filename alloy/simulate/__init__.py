@@ -1,0 +1,1 @@
+"""Synthetic multi-turn tool conversations: a model plays all sides, rules keep the successes."""
