@@ -452,6 +452,8 @@ def resolve_parents(config: StageConfig) -> dict[str, Parent]:
             found |= {name: resolve_parent(path, kinds, name) for name, path in value.items()}  # type: ignore[arg-type]
         elif value is not None:
             found[role] = resolve_parent(value, kinds, role)  # type: ignore[arg-type]
+        elif role in config.OPTIONAL_PARENTS:
+            continue
         elif getattr(config, "model", None) is None:
             raise InputError(
                 f"{role} is not set: this stage starts from a {' or '.join(kinds)}. "

@@ -77,6 +77,9 @@ class StageConfig(Config):
     PARENTS: ClassVar[dict[str, tuple[str, ...]]] = {}
     """Fields that name a parent, with the kinds of artifact each takes."""
 
+    OPTIONAL_PARENTS: ClassVar[frozenset[str]] = frozenset()
+    """Those of PARENTS that a stage can do without."""
+
     output: str | None = None
     """The run folder; runs/<recipe>/<stage> when not given."""
     seed: int = 0

@@ -32,13 +32,17 @@ class Entry(Config):
 
     package: str
     """Of the stage, e.g. `sft`, `rlhf.reward_model`."""
-    needs: str | dict[str, str] | list[str] = Field(default_factory=dict)
-    """A stage name (the `parent`), names by the config field that takes them, or a list (`models`)."""
+    needs: str | dict[str, str | list[str]] | list[str] = Field(default_factory=dict)
+    """A stage name (the `parent`), a list (`models`), or either by the config field that takes it."""
 
     def stages(self) -> list[str]:
         if isinstance(self.needs, str):
             return [self.needs]
-        return list(self.needs.values()) if isinstance(self.needs, dict) else self.needs
+        if isinstance(self.needs, list):
+            return self.needs
+        return [
+            stage for named in self.needs.values() for stage in ([named] if isinstance(named, str) else named)
+        ]
 
 
 class RecipeConfig(Config):
@@ -141,7 +145,12 @@ def _fill_parents(cls: type[StageConfig], values: dict[str, Any], entry: Entry |
     if isinstance(entry.needs, str):
         needs = {"parent": str(runs / entry.needs)}
     elif isinstance(entry.needs, dict):
-        needs = {role: str(runs / stage) for role, stage in entry.needs.items()}
+        needs = {
+            role: str(runs / named)
+            if isinstance(named, str)
+            else {stage: str(runs / stage) for stage in named}
+            for role, named in entry.needs.items()
+        }
     else:
         needs = {"models": {stage: str(runs / stage) for stage in entry.needs}}
     for role, folder in needs.items():

@@ -1,7 +1,7 @@
 """From rollouts to rewards: the outcome that the environment's verdict gives, and what is added to shape it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alloy.chat import THINK_CLOSE
@@ -21,10 +21,12 @@ class Scores:
     Attributes:
         outcomes: whether the task was done, 0 to 1 for a verdict; a group's signal is read from them.
         rewards: what the policy is trained on.
+        metrics: what is logged of them beside the rewards.
     """
 
     outcomes: list[float | None]
     rewards: list[float | None]
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 Score = Callable[[Sequence[Rollout]], Scores]
@@ -90,6 +92,16 @@ def _turn(
         # Nothing in a completion makes these two fail: it is the options.
         raise RuntimeError(f"shaping.{shaping.verifier}: {verdict.detail}")
     return verdict.reward
+
+
+def tokens_of(rollout: Rollout, part: str, tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Tokens of a part of all turns, thinking or answer; closing tags and ends of turns in neither."""
+    total = 0
+    for start, end in rollout.turns:
+        ids = rollout.token_ids[start:end]
+        ended = bool(ids) and ids[-1] == tokenizer.eos_token_id
+        total += _tokens(ids[:-1] if ended else ids, part, rollout, tokenizer)
+    return total
 
 
 def _tokens(ids: list[int], part: str, rollout: Rollout, tokenizer: "PreTrainedTokenizerBase") -> int:

@@ -35,7 +35,7 @@ from alloy.rewards import Score
 from alloy.rl_arguments import placeholders, to_trl
 from alloy.rl_batches import Batch, flatten, micro_batches, unflatten
 from alloy.rl_config import PolicyOptimisationConfig
-from alloy.rl_sampling import Sampler
+from alloy.rl_sampling import Measure, Sampler
 from alloy.rollout.conversation import Rollout, sample_row
 from alloy.rollout.engine import Engine
 from alloy.rollout.transformers_engine import TransformersEngine
@@ -55,6 +55,7 @@ class PolicyTrainer(GRPOTrainer):
         parent: fingerprint of the weights that the model starts from.
         tasks: for training, by environment; every process draws from its own part of them.
         held_out: for validation, by environment; empty without one.
+        measure: what held-out rollouts are worth; what their verdicts say when not given.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class PolicyTrainer(GRPOTrainer):
         held_out: dict[str, list[Task]],
         environments: Environments,
         score: Score,
+        measure: Measure | None = None,
     ) -> None:
         self.alloy_config = config
         self.run = run
@@ -87,7 +89,7 @@ class PolicyTrainer(GRPOTrainer):
         )
         equip(self, config.optim)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        self.sampler = Sampler(config, tokenizer, environments, tasks, score, rank, world)
+        self.sampler = Sampler(config, tokenizer, environments, tasks, score, rank, world, measure)
         self.held_out = held_out
         self._buffered_inputs: list[Batch] | None = None
         self.gap = SamplerGap()
@@ -216,12 +218,14 @@ class PolicyTrainer(GRPOTrainer):
         step = self.state.global_step
         with _EngineContext(self) as engine:
             scores = _gathered(self.sampler.held_out(engine, self.held_out))
+        # Which measures there are depends on the config alone: every process has the same.
+        beside = {name: _gathered(found) for name, found in self.sampler.beside.items()}
         failed = [label for label, found in scores.items() if not found]
         if failed:
             raise StageError(
                 f"the verifier of {failed[0]} failed on every held-out task. Mend it, then run again."
             )
-        best = self.selection.take(step, scores)
+        best = self.selection.take(step, scores, beside)
         entry = self.selection.entry(step)
         told = "  ".join(f"{label} {cell['value']:.3f}" for label, cell in entry["environments"].items())
         fell = f"; fell: {', '.join(entry['fell'])}" if entry["fell"] else ""

@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Log = Callable[[str, float], None]
+Measure = Callable[[Sequence[Rollout]], dict[str, list[float | None]]]
+"""Of held-out rollouts, by name, one number each or None; `OUTCOME` chooses the step that is kept."""
+
+OUTCOME = "outcome"
+
+
+def measure_verdicts(rollouts: Sequence[Rollout]) -> dict[str, list[float | None]]:
+    return {OUTCOME: verdict_outcomes(rollouts)}
 
 
 class _Given(Protocol):
@@ -81,10 +89,12 @@ class Sampler:
 
     Args:
         tasks: of all processes, by environment; every process draws from its own part of them.
+        measure: what held-out rollouts are worth; what their verdicts say when not given.
 
     Attributes:
         draws: what is drawn from, by environment.
         failures: the verifiers' own, by environment and status.
+        beside: what else was measured of the held-out tasks, by name, environment and task id.
     """
 
     def __init__(
@@ -96,12 +106,15 @@ class Sampler:
         score: Score,
         rank: int = 0,
         world: int = 1,
+        measure: Measure | None = None,
     ) -> None:
         self.config, self.tokenizer, self.environments, self.score = config, tokenizer, environments, score
         self.rank, self.world = rank, world
         self.slots = slots(
             divide(config.prompts_per_step, config.shares()), config.rollout.updates, rank, world
         )
+        self.measure = measure or measure_verdicts
+        self.beside: dict[str, dict[str, dict[str, float]]] = {}
         self.tasks = {label: list(found[rank::world]) for label, found in tasks.items()}
         self.draws = {label: TaskDraw(found) for label, found in self.tasks.items()}
         self.failures: Counter[str] = Counter()
@@ -130,7 +143,9 @@ class Sampler:
         idle: Counter[str] = Counter()
         for attempt in range(self.config.rollout.refills + 1):
             tasks = self._draw([self.slots[slot] for slot in waiting], progress, rng, used, log)
-            made = self._roll_groups(tasks, [thinking[slot] for slot in waiting], engine, f"{step}/{attempt}")
+            made = self._roll_groups(
+                tasks, [thinking[slot] for slot in waiting], engine, f"{step}/{attempt}", log
+            )
             groups |= zip(waiting, made, strict=True)
             for group in made:
                 self.draws[group.task.environment].observe(group.task, group.outcomes)
@@ -166,7 +181,7 @@ class Sampler:
         return [drawn[label].pop(0) for label in labels]
 
     def _roll_groups(
-        self, tasks: Sequence[Task], thinking: Sequence[bool], engine: Engine, seed: str
+        self, tasks: Sequence[Task], thinking: Sequence[bool], engine: Engine, seed: str, log: Log
     ) -> list[Group]:
         size = self.config.group_size
         rollouts = self.roll_out(
@@ -176,6 +191,8 @@ class Sampler:
             seed,
         )
         scores = self.score(rollouts)
+        for name, value in scores.metrics.items():
+            log(name, value)
         cuts = [slice(start, start + size) for start in range(0, len(rollouts), size)]
         return [Group(rollouts[cut], scores.outcomes[cut], scores.rewards[cut]) for cut in cuts]
 
@@ -218,18 +235,22 @@ class Sampler:
         return rates
 
     def held_out(self, engine: Engine, tasks: Mapping[str, Sequence[Task]]) -> dict[str, dict[str, float]]:
-        """Outcomes by environment and task id; the verifiers' own failures are left out.
+        """Outcomes by environment and task id; failures are left out. What else was measured is in `beside`.
 
         The seed is the same at every step: what differs between two steps is the policy.
         """
-        found = {}
+        found: dict[str, dict[str, dict[str, float]]] = {OUTCOME: {}}
         for label, all_tasks in tasks.items():
             mine = list(all_tasks[self.rank :: self.world])
             thinking = self._thinking(label, "validation", len(mine))
             rollouts = self.roll_out(mine, thinking, engine, f"validation/{label}")
-            outcomes = zip(mine, verdict_outcomes(rollouts), strict=True)
-            found[label] = {task.id: outcome for task, outcome in outcomes if outcome is not None}
-        return found
+            for name, values in self.measure(rollouts).items():
+                pairs = zip(mine, values, strict=True)
+                known = {task.id: value for task, value in pairs if value is not None}
+                found.setdefault(name, {})[label] = known
+        outcomes = found.pop(OUTCOME)
+        self.beside = found
+        return outcomes
 
     def _thinking(self, label: str, purpose: str, count: int) -> list[bool]:
         rng = random.Random(f"{self.config.seed}/{label}/{purpose}/{self.rank}")

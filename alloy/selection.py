@@ -39,8 +39,12 @@ class Selection:
     def measured(self, step: int) -> bool:
         return any(entry["step"] == step for entry in self.entries)
 
-    def take(self, step: int, scores: Scores) -> bool:
-        """Enter a step's scores; whether it is the best so far, and its weights are to be written."""
+    def take(self, step: int, scores: Scores, beside: Mapping[str, Scores] | None = None) -> bool:
+        """Enter a step's scores; whether it is the best so far, and its weights are to be written.
+
+        Args:
+            beside: what else was measured, by name; shown, and nothing is chosen by it.
+        """
         parent = self.entries[0]["environments"] if self.entries else {}
         environments = {label: _cell(mine, parent.get(label)) for label, mine in scores.items()}
         fell = [label for label, cell in environments.items() if cell.get("gain", {}).get("high", 0.0) < 0]
@@ -50,11 +54,21 @@ class Selection:
                 "mean": fmean(cell["value"] for cell in environments.values()),
                 "fell": fell,
                 "environments": environments,
+                "beside": self._beside(beside or {}),
             }
         )
         if is_main_process():
             write_atomically(self.path, json.dumps({"kept": self.kept(), "steps": self.entries}, indent=1))
         return bool(step and self.kept() == step)
+
+    def _beside(self, beside: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
+        parent = self.entries[0].get("beside", {}) if self.entries else {}
+        return {
+            name: {
+                label: _cell(mine, parent.get(name, {}).get(label)) for label, mine in found.items() if mine
+            }
+            for name, found in beside.items()
+        }
 
     def kept(self, until: int | None = None) -> int:
         """The step with the best mean of those where nothing fell; of equal ones the first."""

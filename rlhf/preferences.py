@@ -1,47 +1,76 @@
-"""Preference pairs from an environment or a file, ready to be tokenised."""
+"""Preference pairs from an environment or a source of rows, ready to be tokenised."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from alloy.data.sources import read_jsonl, read_turns
+from alloy.artifact import fingerprint_bytes
+from alloy.data.config import SourceConfig
+from alloy.data.preference_shapes import Preference, to_preference
+from alloy.data.shapes import RowError
+from alloy.data.sources import chunks, place, raw_rows
 from alloy.environments.registry import make_environment
-from alloy.environments.task import Message
 from alloy.errors import InputError
 from rlhf.config import PreferenceConfig
 
-
-@dataclass(frozen=True, slots=True)
-class Preference:
-    """Two answers to one conversation, the preferred first."""
-
-    prompt: list[Message]
-    chosen: str
-    rejected: str
-    margin: float | None = None
+__all__ = ["Preference", "Preferences", "read_preferences"]
 
 
-def read_preferences(config: PreferenceConfig, seed: int) -> tuple[list[Preference], list[Preference]]:
-    """Pairs to train on and pairs that only measure.
+@dataclass
+class Preferences:
+    """Pairs to train on, pairs that only measure, and what became of the source's rows.
+
+    Attributes:
+        counts: `rows`, `ties` (left out: they tell nothing), `rejected` (bad ones, left out).
+    """
+
+    training: list[Preference]
+    held_out: list[Preference]
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def read_preferences(config: PreferenceConfig, seed: int) -> Preferences:
+    """Pairs to train on and pairs that only measure; no prompt is in both.
 
     Raises:
-        InputError: a row without its fields, or fewer rows than asked for.
+        InputError: a missing file, more bad rows than are allowed, margins on some pairs only, or fewer
+            pairs than asked for.
     """
     if config.environment is not None:
-        return _from_environment(config, "train", config.pairs, seed), _from_environment(
-            config, "validation", config.held_out, seed
+        training, held_out = (
+            _from_environment(config, split, count or 0, seed)
+            for split, count in (("train", config.pairs), ("validation", config.held_out))
         )
-    rows = list(_from_file(config))
-    wanted = config.pairs + config.held_out
-    if len(rows) < wanted:
+        return Preferences(training, held_out)
+    counts = {"rows": 0, "ties": 0, "rejected": 0}
+    source = config.source()
+    found = list(_from_source(source, config, counts))
+    held_out_source = config.held_out_source()
+    if held_out_source is None:
+        training, held_out = _parted(found, config.held_out, seed)
+    else:
+        held_out = list(_from_source(held_out_source, config, counts))[: config.held_out]
+        measured = {_key(pair) for pair in held_out}
+        training = [pair for pair in found if _key(pair) not in measured]
+    _check_counts(config, source.name, len(found), training, held_out)
+    return Preferences(training[: config.pairs], held_out, counts)
+
+
+def _check_counts(
+    config: PreferenceConfig, name: str, found: int, training: list[Preference], held_out: list[Preference]
+) -> None:
+    if len(held_out) < config.held_out or len(training) < (config.pairs or 1):
         raise InputError(
-            f"{config.path}: {len(rows)} pairs, data.pairs + data.held_out = {wanted}. Lower one of the two."
+            f"{name}: {found} pairs, of which {len(training)} are left to train on beside {len(held_out)} held out "
+            f"(no prompt is in both); data.pairs = {config.pairs or 'all'} and data.held_out = "
+            f"{config.held_out}. Lower one of the two."
         )
-    if len({row.margin is None for row in rows}) > 1:
+    if config.margin_weight and len({pair.margin is None for pair in [*training, *held_out]}) > 1:
         raise InputError(
-            f"{config.path}: some pairs have a margin and some have none. Give one to all or to none."
+            f"{name}: some pairs have a margin and some have none. Give one to all or to none, or set "
+            "data.margin_weight=0."
         )
-    return rows[: config.pairs], rows[config.pairs : wanted]
 
 
 def _from_environment(config: PreferenceConfig, split: str, count: int, seed: int) -> list[Preference]:
@@ -52,40 +81,50 @@ def _from_environment(config: PreferenceConfig, split: str, count: int, seed: in
     return [Preference(pair.task.messages, pair.chosen, pair.rejected) for pair in pairs]
 
 
-def _from_file(config: PreferenceConfig) -> Iterator[Preference]:
-    assert config.path is not None
-    for number, row in enumerate(read_jsonl(config.path), 1):
-        missing = [key for key in ("prompt", "chosen", "rejected") if key not in row]
-        if missing:
-            raise InputError(f"{config.path}:{number}: no {' and no '.join(missing)}. Rename the columns.")
-        where = f"{config.path}:{number}"
-        chosen, rejected = (_answer(row[key], where) for key in ("chosen", "rejected"))
-        yield Preference(_prompt(row["prompt"], where), chosen, rejected, _margin(row, where))
+def _from_source(
+    source: SourceConfig, config: PreferenceConfig, counts: dict[str, int]
+) -> Iterator[Preference]:
+    rows = 0
+    bad: list[str] = []
+    for chunk in chunks(source, 0):
+        for number, raw in raw_rows(chunk):
+            rows += 1
+            try:
+                pair = to_preference(raw, config.shape, config.columns)
+            except RowError as error:
+                bad.append(f"{place(source, number)}: {error}")
+                continue
+            if pair is None:
+                counts["ties"] += 1
+            else:
+                yield pair
+    counts["rows"] += rows
+    counts["rejected"] += len(bad)
+    if len(bad) > config.max_rejected_share * rows:
+        raise InputError(
+            f"{'; '.join(bad[:3])}. {len(bad)} of {rows} rows are bad, data.max_rejected_share = "
+            f"{config.max_rejected_share:g} are allowed. Correct or remove them, or raise it."
+        )
 
 
-def _prompt(value: Any, where: str) -> list[Message]:
-    if isinstance(value, str):
-        return [{"role": "user", "content": value}]
-    if isinstance(value, list) and value:
-        return read_turns(value, where)
-    raise InputError(f"{where}: a prompt is a text or a list of turns, not {str(value)[:60]!r}.")
+def _parted(found: list[Preference], held_out: int, seed: int) -> tuple[list[Preference], list[Preference]]:
+    """Whole prompts, drawn by a hash of their own, until enough pairs are held out; the rest in its order."""
+    prompts = dict.fromkeys(map(_key, found))
+    measured: set[str] = set()
+    counted = 0
+    sizes: dict[str, int] = dict.fromkeys(prompts, 0)
+    for pair in found:
+        sizes[_key(pair)] += 1
+    for prompt in sorted(prompts, key=lambda key: fingerprint_bytes(f"{seed}/{key}".encode())):
+        if counted >= held_out:
+            break
+        measured.add(prompt)
+        counted += sizes[prompt]
+    return (
+        [pair for pair in found if _key(pair) not in measured],
+        [pair for pair in found if _key(pair) in measured][:held_out],
+    )
 
 
-def _margin(row: dict[str, Any], where: str) -> float | None:
-    margin = row.get("margin")
-    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float)):
-        raise InputError(f"{where}: margin is {margin!r}, a number is needed.")
-    return margin
-
-
-def _answer(value: Any, where: str) -> str:
-    if isinstance(value, str):
-        return value
-    if (
-        isinstance(value, list)
-        and value
-        and isinstance(value[-1], dict)
-        and isinstance(value[-1].get("content"), str)
-    ):
-        return str(value[-1]["content"])
-    raise InputError(f"{where}: an answer is a text or a list of turns, not {str(value)[:60]!r}.")
+def _key(pair: Preference) -> str:
+    return json.dumps(pair.prompt, sort_keys=True, ensure_ascii=False)

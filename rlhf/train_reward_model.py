@@ -1,34 +1,37 @@
-"""The reward model from top to bottom: pairs, parent, trainer, train, held-out accuracy, artifact."""
+"""The reward model from top to bottom: pairs, parent, trainer, train, what it is worth held out, artifact."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 from trl import RewardConfig as TrlConfig
 from trl import RewardTrainer
 
 from alloy.artifact import Artifact, Parent, Run
 from alloy.errors import InputError
-from alloy.evaluate.statistics import mean_interval
+from alloy.evaluate.statistics import Interval
+from alloy.judges.reward_model import RewardModel, encode_answer, most_tokens
 from alloy.policy import device_name, load_model, load_tokenizer, lora_to_peft, save_trained, seed_everything
 from alloy.stage import say
 from alloy.training import RunCallback, common_arguments, equip, last_checkpoint
 from rlhf.config import RewardModelConfig
+from rlhf.held_out import describe, measure
 from rlhf.preferences import Preference, read_preferences
-from rlhf.scoring import RewardModel, encode_answer
 
 
 def train(config: RewardModelConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
-    training, held_out = read_preferences(config.data, config.seed)
+    preferences = read_preferences(config.data, config.seed)
     tokenizer = load_tokenizer(parent.path)
-    rows = _fitting([_row(pair, tokenizer) for pair in training], config.train.max_sequence_tokens)
+    most = config.train.max_sequence_tokens
+    _check_positions(parent, tokenizer, most)
+    measured, _ = _fitting(preferences.held_out, tokenizer, config, "held-out pairs")
+    training, rows = _fitting(preferences.training, tokenizer, config, "pairs")
     run.begin()
     seed_everything(config.seed)
-    model = load_model(parent.path, auto=AutoModelForSequenceClassification, num_labels=1)
-    # The new head starts at zero: the first scores say nothing instead of something random.
-    torch.nn.init.zeros_(model.score.weight)
+    model = load_classifier(parent)
     model.config.pad_token_id = tokenizer.pad_token_id
     trainer = RewardTrainer(
         model=model,
@@ -41,55 +44,108 @@ def train(config: RewardModelConfig, run: Run, parents: dict[str, Parent]) -> Ar
     equip(trainer, config.optim)
     trainer.train(resume_from_checkpoint=last_checkpoint(run))
     save_trained(trainer, tokenizer, run.folder / "model")
-    accuracy = held_out_accuracy(RewardModel(run.folder / "model"), held_out)
-    say(f"  held-out accuracy {accuracy.percent()} (n={accuracy.n} pairs)")
+    told = describe(measure(RewardModel(run.folder / "model"), measured))
+    counts = preferences.counts | {
+        "pairs": len(training),
+        "held_out": len(measured),
+        "too_long": len(preferences.training) - len(training),
+        "held_out_too_long": len(preferences.held_out) - len(measured),
+    }
+    _say_held_out(told)
     tokens = sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows)
     return run.finish(
         "reward-model",
-        {
-            "accuracy": accuracy.value,
-            "accuracy/low": accuracy.low,
-            "accuracy/high": accuracy.high,
-            "n": accuracy.n,
-        },
+        _metrics(told) | {f"data/{name}": float(count) for name, count in counts.items()},
         tokens=tokens,
         device=device_name(),
+        notes={"held_out": told},
     )
 
 
-def held_out_accuracy(reward_model: RewardModel, pairs: list[Preference]) -> Any:
-    """Share of pairs whose chosen answer scores higher, with its interval; a tie is half."""
-    prompts = [pair.prompt for pair in pairs]
-    chosen = reward_model.score(prompts, [pair.chosen for pair in pairs])
-    rejected = reward_model.score(prompts, [pair.rejected for pair in pairs])
-    return mean_interval([0.5 if c == r else float(c > r) for c, r in zip(chosen, rejected, strict=True)])
+def load_classifier(parent: Parent) -> Any:
+    """A model with one score for a head, from a causal or an encoder checkpoint.
+
+    A new head starts at zero: the first scores say nothing instead of something random. One that the
+    checkpoint already has is kept.
+    """
+    model, loaded = load_model(
+        parent.path, auto=AutoModelForSequenceClassification, num_labels=1, output_loading_info=True
+    )
+    heads = [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    name, head = [(name, module) for name, module in heads if module.out_features == 1][-1]
+    if f"{name}.weight" in set(loaded["missing_keys"]):
+        torch.nn.init.zeros_(head.weight)
+        if head.bias is not None:
+            torch.nn.init.zeros_(head.bias)
+    return model
 
 
-def _fitting(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """The pairs of which both sides fit into a sequence; TRL would leave out the others without a word.
+def _check_positions(parent: Parent, tokenizer: Any, most: int) -> None:
+    """Raises:
+    InputError: sequences may be longer than the model has positions for.
+    """
+    places = most_tokens(AutoConfig.from_pretrained(str(parent.path), trust_remote_code=False), tokenizer)
+    if most > places:
+        raise InputError(
+            f"train.max_sequence_tokens = {most}: {parent.path} reads {places} at most. Lower it to {places}."
+        )
+
+
+def _fitting(
+    pairs: Sequence[Preference], tokenizer: Any, config: RewardModelConfig, what: str
+) -> tuple[list[Preference], list[dict[str, Any]]]:
+    """The pairs of which both sides fit into a sequence, with their tokens; TRL would leave out the others
+    without a word.
 
     Raises:
-        InputError: none does.
+        InputError: some do not and `data.too_long` is `stop`, or none does.
     """
-    fitting = [row for row in rows if max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= most]
-    if not fitting:
+    most = config.train.max_sequence_tokens
+    rows = [_row(pair, tokenizer, config.data.margin_weight) for pair in pairs]
+    lengths = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
+    too_long = sum(length > most for length in lengths)
+    if too_long and (config.data.too_long == "stop" or too_long == len(rows)):
+        remedy = "Raise it" if too_long == len(rows) else "Raise it, or set data.too_long=reject"
         raise InputError(
-            f"none of the {len(rows)} pairs fits into train.max_sequence_tokens = {most}. Raise it."
+            f"{too_long} of {len(rows)} {what} are longer than train.max_sequence_tokens = {most}; the longest "
+            f"has {max(lengths)}. {remedy}."
         )
-    if len(fitting) < len(rows):
-        left_out = len(rows) - len(fitting)
+    if too_long:
         say(
-            f"  {left_out} of {len(rows)} pairs are longer than train.max_sequence_tokens = {most} and left out"
+            f"  {too_long} of {len(rows)} {what} are longer than train.max_sequence_tokens = {most} and left out"
         )
-    return fitting
+    kept = [index for index, length in enumerate(lengths) if length <= most]
+    return [pairs[i] for i in kept], [rows[i] for i in kept]
 
 
-def _row(pair: Preference, tokenizer: Any) -> dict[str, Any]:
+def _row(pair: Preference, tokenizer: Any, margin_weight: float) -> dict[str, Any]:
     row: dict[str, Any] = {
         "chosen_ids": encode_answer(tokenizer, pair.prompt, pair.chosen),
         "rejected_ids": encode_answer(tokenizer, pair.prompt, pair.rejected),
     }
-    return row | ({"margin": pair.margin} if pair.margin is not None else {})
+    weighed = pair.margin is not None and margin_weight > 0
+    return row | ({"margin": pair.margin * margin_weight} if weighed and pair.margin is not None else {})
+
+
+def _metrics(told: dict[str, Any]) -> dict[str, float]:
+    accuracy = told["accuracy"]
+    metrics = {
+        "accuracy": accuracy["value"],
+        "accuracy/low": accuracy["low"],
+        "accuracy/high": accuracy["high"],
+        "n": accuracy["n"],
+        "calibration_error": told["calibration_error"],
+    }
+    for who, cell in told["prefers_longer"].items():
+        metrics[f"prefers_longer/{who}"] = cell["value"]
+    return metrics
+
+
+def _say_held_out(told: dict[str, Any]) -> None:
+    accuracy = Interval(**told["accuracy"])
+    longer = "".join(f", {who} {Interval(**cell)}" for who, cell in told["prefers_longer"].items())
+    say(f"  held-out accuracy {accuracy} (n={accuracy.n} pairs)")
+    say(f"  calibration error {told['calibration_error']:.3f}; the longer answer preferred, %{longer}")
 
 
 def to_trl(config: RewardModelConfig, run: Run) -> TrlConfig:

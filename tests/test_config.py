@@ -218,7 +218,7 @@ def test_an_unknown_environment_is_refused_before_anything_starts() -> None:
 def test_preferences_have_one_origin() -> None:
     data = {"environment": "chat", "path": "x.jsonl", "pairs": 1, "held_out": 1}
     values = {"data": data, "optim": {"learning_rate": 1e-5}, "train": {"max_steps": 1}}
-    with pytest.raises(InputError, match="x: data: preferences come from an environment or from a path"):
+    with pytest.raises(InputError, match="x: data: preferences come from an environment, a path or the hub"):
         parse(RewardModelConfig, values, "x")
 
 

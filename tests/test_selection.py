@@ -80,3 +80,14 @@ def test_weights_go_once_no_resumed_run_could_keep_them(tmp_path: Path) -> None:
     assert {path.name for path in selection.weights.iterdir()} == {"step-10", "step-20"}
     selection.clean(20)
     assert {path.name for path in selection.weights.iterdir()} == {"step-20"}
+
+
+def test_what_is_measured_beside_chooses_nothing(tmp_path: Path) -> None:
+    selection = Selection(tmp_path)
+    for step, (outcome, score) in enumerate((("10", 1.0), ("11", 2.0), ("10", 9.0))):
+        beside = {"reward model": {"chat": {"chat/0": score, "chat/1": score}}}
+        selection.take(step * 10, scores(chat=outcome), beside)
+    assert selection.kept() == 10
+    told = json.loads((tmp_path / "validation.json").read_text())["steps"]
+    assert [step["beside"]["reward model"]["chat"]["value"] for step in told] == [1.0, 2.0, 9.0]
+    assert told[2]["beside"]["reward model"]["chat"]["gain"]["value"] == 8.0

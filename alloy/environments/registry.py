@@ -19,6 +19,7 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "math": ("arithmetic", "ArithmeticEnvironment"),
     "instructions": ("instructions", "InstructionsEnvironment"),
     "chat": ("chat", "ChatEnvironment"),
+    "judge": ("judge", "JudgeEnvironment"),
     "recall": ("recall", "RecallEnvironment"),
     "long_context": ("long_context", "LongContextEnvironment"),
     "repeat": ("repeat", "RepeatEnvironment"),
@@ -35,7 +36,7 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
 }
 
 
-_READS_FILES = ("problems", "trl", "workbench")
+_READS_FILES = ("problems", "trl", "workbench", "judge")
 """Those whose tasks come from files: they offer `fingerprint(options) -> str`."""
 
 _IMPORTED = re.compile(r"^\s*from alloy\.environments\.(\w+) import", re.MULTILINE)

@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
 
 def _config(path: Path, names: str | None, items: int | None) -> EvaluateConfig:
     values, lines = read_yaml(path)
-    for compared in ("focus", "products"):
+    for compared in ("focus", "products", "win_rate", "reward_model"):
         values.pop(compared, None)  # there is one model only
     suites = values.get("suites") or {}
     if names:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from alloy.artifact import fingerprint_json
 from alloy.config import Config, StageConfig
 from alloy.environments.registry import fingerprint_environment
+from alloy.judges.config import JudgeConfig
 from alloy.rl_config import EngineConfig, refuse_server
 
 
@@ -30,10 +31,21 @@ class SuiteConfig(Config):
     top_p: float = Field(1.0, gt=0, le=1)
 
 
+class WinRateConfig(Config):
+    """How often the answers of a suite are preferred to a reference model's."""
+
+    reference: str
+    """One of the models."""
+    suite: str = "chat"
+    judge: JudgeConfig | None = None
+    """Prefers beside the reward model, or instead of it; asked in both orders whatever it says of them."""
+
+
 class EvaluateConfig(StageConfig):
     """The suites of a recipe, measured on every stage's model; results are kept item by item."""
 
-    PARENTS = {"models": ("policy",)}
+    PARENTS = {"models": ("policy",), "reward_model": ("reward-model",)}
+    OPTIONAL_PARENTS = frozenset({"reward_model"})
 
     models: dict[str, str] = Field(default_factory=dict)
     """Name to run folder; from `needs` in pipeline.yaml when not given."""
@@ -43,6 +55,32 @@ class EvaluateConfig(StageConfig):
     products: dict[str, list[str]] = Field(default_factory=dict)
     """Two suites by stage: their product is compared with every parent's, as a merge is chosen by it."""
     rollout: Annotated[EngineConfig, AfterValidator(refuse_server)] = EngineConfig()
+    win_rate: WinRateConfig | None = None
+    reward_model: str | None = None
+    """Prefers for `win_rate`: a run folder; from `needs` in pipeline.yaml when not given."""
+
+    @model_validator(mode="after")
+    def _win_rate_has_all_it_needs(self) -> "EvaluateConfig":
+        given = self.win_rate
+        if given is None:
+            if self.reward_model is not None:
+                raise ValueError("reward_model: it prefers for win_rate. Give that, or leave it out")
+            return self
+        if given.judge is None and self.reward_model is None:
+            raise ValueError("win_rate: nobody prefers. Give reward_model, win_rate.judge or both")
+        if given.suite not in self.suites:
+            raise ValueError(
+                f"win_rate.suite: {given.suite!r} is no suite here. Known: {', '.join(self.suites)}"
+            )
+        if len(self.suites[given.suite].budgets) > 1:
+            raise ValueError(
+                f"win_rate.suite: {given.suite!r} has several answers to a task, one a budget. Name another"
+            )
+        if given.reference not in self.models:
+            raise ValueError(
+                f"win_rate.reference: {given.reference!r} is no model here. Known: {', '.join(self.models)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_suites(self) -> "EvaluateConfig":

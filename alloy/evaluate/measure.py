@@ -10,10 +10,13 @@ from typing import Any
 
 from alloy.artifact import Artifact, Parent, Run, fingerprint_json, write_atomically
 from alloy.environments.task import TOOL_FAULTS
+from alloy.evaluate.against import answers_of, prompts_of, win_rates
 from alloy.evaluate.config import EvaluateConfig, SuiteConfig
 from alloy.evaluate.statistics import paired_difference, paired_product_difference, paired_test
 from alloy.evaluate.suites import FORM, SuiteResult, evaluate_suite, tasks_of
 from alloy.evaluate.table import render
+from alloy.judges.endpoint import Judge
+from alloy.judges.reward_model import RewardModel
 from alloy.policy import device_name, load_tokenizer
 from alloy.rollout.engine import Engine
 from alloy.rollout.factory import open_engine
@@ -22,6 +25,7 @@ from alloy.stage import say
 
 def train(config: EvaluateConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     """Measure; named `train` as every stage's work is."""
+    judge = _judge(config)
     run.begin()
     models = {name: parents[name] for name in config.models}
     results: dict[str, dict[str, SuiteResult]] = {}
@@ -31,11 +35,48 @@ def train(config: EvaluateConfig, run: Run, parents: dict[str, Parent]) -> Artif
         told = "  ".join(f"{suite} {100 * r.interval().value:.1f}" for suite, r in results[name].items())
         say(f"  {name:14} {told}  ({time.time() - began:.0f} s)")
     summary = summarise(results, {name: _stage_parents(name, models) for name in models}, config)
+    summary["win_rates"] = _win_rates(config, parents, results, judge)
     write_atomically(run.folder / "results.json", json.dumps(summary, indent=1))
     write_atomically(run.folder / "table.txt", render(summary))
     metrics = {f"{s}/{u}": cell["value"] for s, row in summary["cells"].items() for u, cell in row.items()}
+    metrics |= {
+        f"win_rate/{row['stage']}/{row['by']}/{key}": row[key]["value"]
+        for row in summary["win_rates"]
+        for key in ("plain", "controlled")
+        if key in row
+    }
     errors = sum(result.errors for row in results.values() for result in row.values())
     return run.finish("evaluation", {**metrics, "errors": errors}, device=device_name())
+
+
+def _judge(config: EvaluateConfig) -> Judge | None:
+    """The judge of the win rates, asked once before anything is measured.
+
+    Raises:
+        InputError: it does not answer.
+    """
+    if config.win_rate is None or config.win_rate.judge is None:
+        return None
+    judge = Judge(config.win_rate.judge.model_copy(update={"both_orders": True}))
+    judge.prepare()
+    return judge
+
+
+def _win_rates(
+    config: EvaluateConfig,
+    parents: dict[str, Parent],
+    results: dict[str, dict[str, SuiteResult]],
+    judge: Judge | None,
+) -> list[dict[str, Any]]:
+    given = config.win_rate
+    if given is None:
+        return []
+    answers = {
+        name: answers_of(row[given.suite], load_tokenizer(parents[name].path))
+        for name, row in results.items()
+    }
+    scorer = RewardModel(parents["reward_model"].path) if config.reward_model else None
+    return win_rates(given, prompts_of(config.suites[given.suite]), answers, scorer, judge)
 
 
 def measure_model(parent: Parent, config: EvaluateConfig, run: Run) -> dict[str, SuiteResult]:

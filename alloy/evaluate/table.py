@@ -30,6 +30,7 @@ def render(summary: dict[str, Any]) -> str:
     lines = [
         "* better, ! worse than its parent (a merged model: than the reasoning one): the paired 95% interval excludes 0",
         *_moved(summary),
+        *_won(summary),
     ]
     parts = [told for suite in summary["suites"] if (told := _behind(summary, suite))]
     return stream.getvalue() + "\n".join([*lines, *parts]) + "\n"
@@ -73,6 +74,23 @@ def _moved(summary: dict[str, Any]) -> list[str]:
         for p in summary["products"]
     ]
     return ["", "what a stage is there to move, percent points [95% interval]", *lines] if lines else []
+
+
+def _won(summary: dict[str, Any]) -> list[str]:
+    """How often answers are preferred to the reference's, in percent; * where the interval excludes a half."""
+    lines = []
+    for row in summary.get("win_rates", []):
+        missing = f"; {row['missing']} without a preference" if row["missing"] else ""
+        cells = [
+            _cell(row[key], "*" if row[key]["low"] > 0.5 or row[key]["high"] < 0.5 else "")
+            if key in row
+            else "-"
+            for key in ("plain", "controlled")
+        ]
+        by = row["by"].replace("_", " ")
+        lines.append(f"{row['stage']:14} {by:13} {cells[0]:24} {cells[1]} to {row['reference']}{missing}")
+    head = "preferred to the reference's answers: as they are, and at equal length; * not a half"
+    return ["", head, *lines] if lines else []
 
 
 def _points(found: dict[str, Any]) -> str:

@@ -8,6 +8,9 @@ from alloy.report.record import Series, Stage
 
 # The first that matches a logged name wins; names are ours and TRL's.
 _TITLES = (
+    ("Score before lengths", r"^score/"),
+    ("Not ended, without a score", r"^(unfinished|unscored)$"),
+    ("Comparisons by the judge", r"^judge/"),
     ("Length by thinking, tokens", r"^tokens/"),
     ("Groups without a signal", r"^zero_signal/"),
     ("Completions with an advantage", r"^completions/with_advantage$"),
@@ -29,6 +32,7 @@ _TITLES = (
 _LEADING = (
     "Loss",
     "Reward",
+    "Score before lengths",
     "KL to the reference",
     "Length, tokens",
     "Length by thinking, tokens",
@@ -38,6 +42,8 @@ _LEADING = (
     "Completions with an advantage",
     "Groups rolled out",
     "Verdicts that are not ok",
+    "Not ended, without a score",
+    "Comparisons by the judge",
     "Mean sampler gap, nats",
     "Largest sampler gap, nats",
     "Effective sample share",
@@ -48,6 +54,8 @@ _HOLDS: dict[str, tuple[float, ...]] = {
     "Groups without a signal": (0.0, 1.0),
     "Completions with an advantage": (0.0, 1.0),
     "Verdicts that are not ok": (0.0,),
+    "Not ended, without a score": (0.0,),
+    "Comparisons by the judge": (0.0,),
     "Mean sampler gap, nats": (0.0,),
     "Largest sampler gap, nats": (0.0,),
     "Effective sample share": (0.0, 1.0),
@@ -57,6 +65,8 @@ _SHARES = {
     "Groups without a signal",
     "Completions with an advantage",
     "Verdicts that are not ok",
+    "Not ended, without a score",
+    "Comparisons by the judge",
     "Effective sample share",
 }
 """Written as percent."""
@@ -64,6 +74,7 @@ _NOT_CURVES = {"epoch", "seconds", "step", "total_flos"}
 _PREFIXES = {
     "reward", "rewards", "pass_rate", "curriculum", "kl", "completions",
     "zero_signal", "groups", "verdict", "sampler_gap", "tokens",
+    "score", "judge",
 }  # fmt: skip
 _NAMES = {
     "zero_signal/rolled": "all rolled out",

@@ -43,6 +43,7 @@ def validation(stage: Stage) -> str:
     charts = [draw(_panel(label, measured, kept, mark, shares)) for label in labels]
     if len(labels) > 1:
         charts.append(draw(_mean_panel(measured, kept, mark, shares)))
+    charts += [draw(panel) for panel in _beside(stage, mark)]
     return (
         f"<p>{_choice(stage, measured, kept, shares)}</p>"
         f'<div class="panels small">{"".join(charts)}</div>'
@@ -96,6 +97,24 @@ def _mean_panel(
     line = Line("mean", points, whiskers=True, told=told)
     there = {entry.step for entry in measured if entry.fell}
     return _marked("Mean of the environments: held out", line, there, mark, shares)
+
+
+def _beside(stage: Stage, mark: tuple[float, str] | None) -> list[Panel]:
+    """What was measured on the same rollouts and chose nothing, as the score that is trained on: it rising alone
+    is reward hacking."""
+    found: dict[str, list[tuple[float, Estimate]]] = {}
+    for entry in map(mapping, items(stage.validation.get("steps"))):
+        step = number(entry.get("step"))
+        for name, cells in mapping(entry.get("beside")).items():
+            for label, cell in mapping(cells).items():
+                outcome = Estimate(mapping(cell))
+                if step is not None and outcome.value is not None:
+                    found.setdefault(f"{label}, {name}: beside", []).append((step, outcome))
+    return [
+        Panel(title, [estimated("score", [x for x, _ in known], [y for _, y in known])], "step", mark=mark)
+        for title, known in found.items()
+        if len(known) > 1
+    ]
 
 
 def _marked(title: str, line: Line, fell: set[float], mark: tuple[float, str] | None, shares: bool) -> Panel:

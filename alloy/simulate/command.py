@@ -66,7 +66,8 @@ def simulate(config: SimulateConfig, dry_run: bool = False) -> dict[str, Any]:
         asyncio.run(_play_all(config, settings, folder, todo))
     else:
         print(f"{config.output}: all {config.conversations} conversations are there.", flush=True)
-    return folder.write_files()
+    with folder.begin():
+        return folder.write_files()
 
 
 async def _play_all(config: SimulateConfig, settings: Any, folder: Any, todo: list[int]) -> None:

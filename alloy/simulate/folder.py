@@ -13,6 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 from alloy.artifact import changed_keys, write_atomically
@@ -52,14 +53,13 @@ class Folder:
         self._inputs = {"config": config.model_dump(mode="json", exclude=_NOT_INPUTS), "files": identity}
         self._places: dict[int, int] = {}
         self._stream: Any = None
-        self._lock: int | None = None
         self._check()
 
     def _check(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"output = {self.path}: it is no folder. Name another.")
-        told = self.path / "inputs.json"
         self._places.clear()
+        told = self.path / "inputs.json"
         if told.is_file():
             changes = changed_keys(json.loads(told.read_text(encoding="utf-8")), self._inputs)
             if changes:
@@ -68,8 +68,12 @@ class Folder:
                     "Name another folder, or remove this one."
                 )
             self._read()
-        elif self.path.is_dir() and any(file.suffix != ".partial" for file in self.path.iterdir()):
+        elif self.path.is_dir() and not all(self._is_a_beginning(file) for file in self.path.iterdir()):
             raise InputError(f"output = {self.path}: there are other files in it. Name another folder.")
+
+    def _is_a_beginning(self, file: Path) -> bool:
+        """Whether a kill right after the start may have left it."""
+        return file.suffix == ".partial" or (file == self._progress and not file.stat().st_size)
 
     def todo(self) -> list[int]:
         """Numbers of the conversations that are not finished."""
@@ -82,33 +86,28 @@ class Folder:
             InputError: another run writes into it, or began it with other inputs in the meantime.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        # The folder itself is locked, before anything is written into it.
-        self._lock = os.open(self.path, os.O_RDONLY)
+        self._stream = self._progress.open("ab")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._check()
-            write_atomically(self.path / "inputs.json", json.dumps(self._inputs, indent=1))
-            write_atomically(self.path / "config.yaml", dump(self._config))
-            self._stream = self._progress.open("ab")
-            self._stream.truncate(self._read())
-        except BlockingIOError:
-            self.__exit__()
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._stream.close()
             raise InputError(f"output = {self.path}: another run writes into it. Wait for its end.") from None
-        except BaseException:
-            self.__exit__()
+        try:
+            # Another run may have come and gone since this one looked.
+            self._check()
+        except InputError:
+            self._stream.close()
             raise
+        write_atomically(self.path / "inputs.json", json.dumps(self._inputs, indent=1))
+        write_atomically(self.path / "config.yaml", dump(self._config))
+        self._stream.truncate(self._read())
         return self
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._stream.close()
 
     def add(self, record: dict[str, Any]) -> None:
         place = self._stream.seek(0, os.SEEK_END)

@@ -31,13 +31,16 @@ from scripted_endpoint import (
 )
 
 from alloy.command import main
-from alloy.config import parse
+from alloy.config import load, parse
 from alloy.data.config import DataConfig, SourceConfig
 from alloy.data.prepare import prepare
-from alloy.environments.workplace import WorkplaceEnvironment
+from alloy.environments.workplace import WorkplaceEnvironment, WorkplaceWorld
+from alloy.errors import InputError
 from alloy.simulate.command import run
 from alloy.simulate.config import SimulateConfig
+from alloy.simulate.folder import Folder
 from alloy.simulate.rules import RULES
+from alloy.simulate.tools import Offer
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
@@ -394,7 +397,7 @@ def test_a_killed_run_goes_on_where_it_was(scripted: Scripted, write_config: Wri
         began = time.monotonic()
         while not (progress.exists() and progress.read_bytes().count(b"\n") >= 3):
             assert process.poll() is None
-            assert time.monotonic() - began < 60
+            assert time.monotonic() - began < 300
             time.sleep(0.01)
         # A second run beside it is refused, and changes nothing.
         assert simulate(config) == 2
@@ -476,6 +479,59 @@ def test_the_world_of_an_environment_answers_and_its_judge_decides(
     assert kept[0]["messages"][0]["content"] == "Use the tools. Change only what is asked for."
 
 
+def test_a_fault_of_ours_costs_one_conversation_and_is_counted_apart(
+    scripted: Scripted, write_config: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def serve(world: WorkplaceWorld, name: str, arguments: dict[str, Any]) -> str:
+        raise KeyError("no such table")
+
+    monkeypatch.setattr(WorkplaceWorld, "call", serve)
+    # A call that the world is asked for, whatever the tool.
+    monkeypatch.setattr(Offer, "complaint", lambda *_: None)
+    scripted.roles["user"] = lambda body: {"content": "Hello."}
+    scripted.roles["assistant"] = lambda body: (
+        {"content": "Done."} if body["seed"] % 2 else call(body["tools"][0]["function"]["name"])
+    )
+    config = write_config(conversations=6, tools=None, environment="workplace", max_turns=1)
+    assert simulate(config) == 0
+    rejected = lines(tmp_path / "out" / "rejected.jsonl")
+    assert {(row["rule"], row["detail"]) for row in rejected} == {
+        ("error", "KeyError: 'no such table'"),
+        ("ended", "the limit of turns was reached"),
+    }
+
+
+def test_a_turn_of_the_user_that_was_cut_is_not_played_on(
+    scripted: Scripted, write_config: Write, tmp_path: Path
+) -> None:
+    speak = scripted.roles["user"]
+    scripted.roles["user"] = lambda body: {"finish_reason": "length"} | dict(speak(body))
+    assert simulate(write_config(conversations=2)) == 0
+    assert summary_of(tmp_path / "out")["by_rule"] == {"readable": 2}
+    assert "assistant" not in scripted.counts()
+
+
+def test_a_folder_that_another_run_began_in_the_meantime(write_config: Write, tmp_path: Path) -> None:
+    path = write_config()
+
+    def folder(*overrides: str) -> Folder:
+        return Folder(load(SimulateConfig, path, overrides), {})
+
+    first, second, other = folder(), folder("concurrency=5"), folder("seed=1")
+    with first.begin():
+        begun = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+        with pytest.raises(InputError, match="another run writes into it"):
+            second.begin()
+    with pytest.raises(InputError, match="config.seed: 0 -> 1"):
+        other.begin()
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == begun
+    # Killed before the first word was written: nothing was begun.
+    (tmp_path / "out" / "inputs.json").unlink()
+    (tmp_path / "out" / "config.yaml").unlink()
+    with folder("seed=1").begin():
+        assert '"seed": 1' in (tmp_path / "out" / "inputs.json").read_text()
+
+
 def test_the_dialect_of_an_endpoint_is_found_out(
     scripted: Scripted, write_config: Write, tmp_path: Path
 ) -> None:
@@ -529,6 +585,9 @@ def test_an_endpoint_that_cannot_be_used_is_told_before_anything_is_written(
     assert "endpoint.api_key_env = 'NO_SUCH_KEY': there is no such" in told(
         "endpoint.api_key_env=NO_SUCH_KEY"
     )
+    found = told("endpoint.api_key_env=hf_Abc123")
+    assert "endpoint.api_key_env = (not shown: it may be a key): there is no such" in found
+    assert "hf_Abc" not in found
     monkeypatch.setenv("SOME_KEY", "a-secret")
     scripted.before = lambda body: (401, {"error": {"message": "wrong key a-secret"}})
     found = told("endpoint.api_key_env=SOME_KEY")
@@ -647,13 +706,13 @@ def test_an_interrupted_run_says_how_to_go_on(
 ) -> None:
     scripted.delay_seconds = 0.05
     process = subprocess.Popen(
-        [sys.executable, "-m", "alloy", "simulate", str(write_config(conversations=50))],
+        [sys.executable, "-m", "alloy", "simulate", str(write_config(conversations=2000))],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
     )
     progress = tmp_path / "out" / "progress.jsonl"
-    killer = threading.Timer(60, process.kill)
+    killer = threading.Timer(300, process.kill)
     killer.start()
     while process.poll() is None and not (progress.exists() and progress.stat().st_size):
         time.sleep(0.01)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scripted_endpoint import TOOLS, scenario
 
@@ -86,6 +86,7 @@ def test_the_good_one_breaks_no_rule() -> None:
         (changed(6, says("<tool_response>x</tool_response>")), "roles", "<tool_response"),
         (changed(6, says("")), "readable", "turn 7: the assistant says nothing"),
         (changed(6, says("Done", cut=True)), "readable", "turn 7: it was cut at the limit of tokens"),
+        (changed(1, ASKED | {"cut": True}), "readable", "turn 2: it was cut at the limit of tokens"),
         (changed(2, says("", FIND, invalid_calls=["{"])), "readable", "turn 3: a call cannot be read: '{'"),
         (
             changed(6, says('{"name": "book_table", "arguments": {}}')),
@@ -362,6 +363,62 @@ def test_no_conversation_at_all_makes_a_rule_fail(turns: list[Any], ended: Any, 
     found = broken(conversation)
     assert found is None or found.rule in RULES
     rows(turns)
+
+
+PARTS = st.sampled_from(
+    ["Ann", "Lee", "T-1", "2025", "04", "a table", "inside", 3, 2025, 17, -4, True, None, []]
+)
+
+
+@given(st.sampled_from(sorted(BOOK[1])), PARTS | VALUE)
+def test_another_value_of_any_argument_is_never_kept(key: str, value: Any) -> None:
+    """Not even one that was told: it may be on the wrong place."""
+    assume(normalised(value) != normalised(BOOK[1][key]))
+    found = broken(changed(4, says("", ("book_table", BOOK[1] | {key: value}))))
+    assert found is not None
+    assert found.rule in ("schema", "grounded", "unasked")
+
+
+@given(
+    st.integers(0, 10**9),
+    st.sampled_from(["It is {}.", "For EUR {}.00", "See B-{}", "Room A{}", "({})", "**{}**"]),
+)
+def test_a_number_that_nobody_told_is_never_kept(number: int, form: str) -> None:
+    assume(number > 12 and number not in (17, 2025))
+    found = broken(changed(6, says(f"Done. {form.format(number)}")))
+    assert found is not None
+    assert found.rule == "says"
+
+
+@given(
+    st.sampled_from([("find_tables", {"day": "2025-03-04"}), ("cancel_booking", {"id": "T-1"}), BOOK]),
+    st.data(),
+)
+def test_one_call_more_is_kept_only_if_it_reads(extra: tuple[str, Any], data: st.DataObject) -> None:
+    """Wherever it stands after its values were told, and whatever the tool answers but an error."""
+    place = data.draw(st.sampled_from([4, 6]))
+    answer = data.draw(VALUE.map(json.dumps).filter(lambda text: not failed(text)))
+    found = broken(played(*GOOD[:place], says("", extra), answers(answer), *GOOD[place:]))
+    assert (found is None) is (extra[0] == "find_tables"), found
+
+
+NAMES = st.lists(
+    st.sampled_from(["Ann", "Bo", "Łukasz", "東京", "O'Neil", "Jean-Luc"]), min_size=1, max_size=3
+)
+
+
+@given(NAMES.map(" ".join), st.integers(1, 10**6), st.dates().map(str))
+def test_whatever_is_asked_for_may_be_done(name: str, people: int, day: str) -> None:
+    wanted = {"day": day, "people": people, "name": name}
+    turns = [
+        {"role": "user", "content": f"On {day} we are {people:,}; the name is {name}."},
+        says("", ("book_table", wanted)),
+        answers({"id": "B-17"}),
+        says(f"Done: {name}, {people} people, {day}, B-17."),
+    ]
+    goal = Scenario(persona="p", goal="g", goal_calls=[GoalCall(name="book_table", arguments=wanted)])
+    assert broken(Played(goal, OFFER, turns, "user")) is None
+    assert broken(Played(goal, OFFER, [*turns[:1], *turns[3:]], "user")) is not None, "claimed and not done"
 
 
 @given(st.text() | VALUE.map(json.dumps))

@@ -145,13 +145,13 @@ def test_the_values_of_an_answer_are_known(value: Any) -> None:
 
 
 def test_long_texts_take_no_time() -> None:
-    began = time.monotonic()
+    began = time.process_time()  # the machine may be busy
     for part in ("a", "a.", "“", "'a", "9", "9,", "1-", '"', "`", "{", "```\n", "<think>"):
         text = part * 40_000
         list(invented_in_text(text, told(text)))
         with pytest.raises(NoJson):
             read_json(text)
-    assert time.monotonic() - began < 30
+    assert time.process_time() - began < 30
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,8 @@ def test_long_texts_take_no_time() -> None:
         ('Here it is:\n```json\n{"a": 1}\n```\nGood?', {"a": 1}),
         ('```\n{"a": 1}\n```\n```\n{"a": 2}\n```', {"a": 2}),
         ('Sure! {"a": {"b": 2}} I hope', {"a": {"b": 2}}),
+        ('As in [1]: {"a": 2}', {"a": 2}),
+        ('These: [ {"a": 2} ].', [{"a": 2}]),
     ],
 )
 def test_json_out_of_a_text(text: str, value: Any) -> None:

@@ -104,6 +104,9 @@ def test_a_real_server_is_asked_and_every_conversation_gets_its_rule(url: str, t
     (tmp_path / "tools.json").write_text(json.dumps(TOOLS))
     (tmp_path / "scenarios.jsonl").write_text(json.dumps(scenario("Ann Lee")))
     short = {"max_completion_tokens": 12}
+    # At random a turn does not end by itself, and one of the user's that is cut is not played on.
+    ending = {"stop": list("aei "), "include_stop_str_in_output": True, "min_tokens": 4}
+    user = {"max_completion_tokens": 200, "extra_body": ending}
     config = tmp_path / "simulate.yaml"
     config.write_text(
         yaml.safe_dump(
@@ -114,7 +117,7 @@ def test_a_real_server_is_asked_and_every_conversation_gets_its_rule(url: str, t
                 "max_turns": 3,
                 "max_tries": 2,
                 "endpoint": {"base_url": url, "model": "tiny"},
-                "roles": dict.fromkeys(("scenario", "user", "assistant", "server"), short),
+                "roles": dict.fromkeys(("scenario", "assistant", "server"), short) | {"user": user},
             }
         )
     )
@@ -131,7 +134,12 @@ def test_a_real_server_is_asked_and_every_conversation_gets_its_rule(url: str, t
     assert played["conversations"] == 6 == played["kept"] + played["rejected"]
     assert set(played["by_rule"]) <= set(RULES)
     assert played["tokens"]["user"]["prompt"] > 1000, "the server was asked, and counted"
-    assert played["tokens"]["assistant"]["prompt"] > 1000, "with tools"
+    cut = told(
+        f"scenarios={tmp_path}/scenarios.jsonl",
+        f"output={tmp_path}/cut",
+        "roles.user={max_completion_tokens: 12}",
+    )
+    assert cut["by_rule"]["readable"] > 0
     wrong = alloy("simulate", str(config), "endpoint.model=huge", f"output={tmp_path}/no", check=False)
     assert wrong.returncode == 2
     assert "does not serve it. It serves tiny. Name one of these." in wrong.stderr

@@ -1,0 +1,1 @@
+"""Who says which answer is better: reward models here or behind HTTP, and generative judges."""

@@ -1,0 +1,81 @@
+"""What RLHF did for held-out prompts, thinking on and off: the score that was trained on, the truth, the lengths."""
+
+from statistics import fmean
+from typing import Any
+
+from alloy.environments.registry import Environments
+from alloy.evaluate.statistics import Interval, paired_difference
+from alloy.judges.reward_model import Scorer
+from alloy.rewards import tokens_of
+from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out
+from alloy.rollout.engine import Sampling
+from alloy.rollout.transformers_engine import TransformersEngine
+from alloy.stage import say
+from rlhf.config import RlhfConfig
+
+Measures = dict[str, list[float | None]]
+
+
+class HeldOut:
+    """Held-out prompts, answered as in training with thinking on and off.
+
+    Args:
+        scorer: the reward model that is trained on; None where a judge is, which compares and has no score for one
+            answer alone.
+    """
+
+    def __init__(
+        self, config: RlhfConfig, environments: Environments, scorer: Scorer | None, tokenizer: Any
+    ) -> None:
+        self.config, self.environments = config, environments
+        self.scorer, self.tokenizer = scorer, tokenizer
+        self.tasks = [
+            task
+            for label, given in config.environments.items()
+            for task in environments.tasks(
+                label, "validation", config.validation_prompts, config.seed, given.system
+            )
+        ]
+
+    def measure(self, model: Any) -> Measures:
+        rollout = self.config.rollout
+        engine = TransformersEngine(model, self.tokenizer, rollout.batch_size, rollout.grace_tokens)
+        sampling = Sampling(rollout.max_completion_tokens, rollout.temperature, rollout.top_p)
+        plan = RolloutPlan(sampling, rollout.max_turns, rollout.thinking_budget)
+        found: Measures = {}
+        for mode, on in (("on", True), ("off", False)):
+            thinking = [on] * len(self.tasks)
+            rollouts = roll_out(self.tasks, thinking, engine, self.tokenizer, self.environments, plan, 0)
+            if self.scorer is not None:
+                found[f"reward_model/thinking_{mode}"] = self.scorer.score(
+                    [r.task.messages for r in rollouts], [r.answer for r in rollouts]
+                )
+            found[f"quality/thinking_{mode}"] = [_quality(r) for r in rollouts]
+            for part in ("thinking", "answer") if on else ("answer",):
+                found[f"{part}_tokens/thinking_{mode}"] = [
+                    float(tokens_of(r, part, self.tokenizer)) for r in rollouts
+                ]
+        return found
+
+
+def _quality(rollout: Rollout) -> float | None:
+    """The verdict; None where the verifier failed, 0 where the answer has no end."""
+    reward = rollout.verdict.reward if rollout.verdict else None
+    return None if reward is None else float(reward) if rollout.finished else 0.0
+
+
+def gains(before: Measures, after: Measures) -> dict[str, float]:
+    """Means after training, and their paired differences to before with intervals, told on the way."""
+    metrics: dict[str, float] = {}
+    for name, every in after.items():
+        both = [(a, b) for a, b in zip(every, before[name], strict=True) if a is not None and b is not None]
+        if not both:
+            continue
+        now, earlier = [a for a, _ in both], [b for _, b in both]
+        gain: Interval = paired_difference(now, earlier)
+        metrics |= {f"held_out/{name}": fmean(now), f"held_out/{name}/gain": gain.value,
+                    f"held_out/{name}/gain/low": gain.low, f"held_out/{name}/gain/high": gain.high}  # fmt: skip
+        say(
+            f"  held out, {name}: {fmean(earlier):.3f} -> {fmean(now):.3f}, gain [{gain.low:.3f}, {gain.high:.3f}]"
+        )
+    return metrics
