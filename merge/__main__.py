@@ -14,19 +14,24 @@ from alloy.errors import InputError
 from alloy.evaluate.config import EvaluateConfig
 from alloy.stage import stage_main
 from merge.config import Donor, DtypeName, MergeConfig, Rule, parse_alphas
+from merge.groups import GROUPS, parse_alpha
 
 _FORMS = """forms:
   python -m merge --reasoning A --chat B --alpha 0.5 --out C         merge two checkpoints
+  python -m merge METHOD --models A B [C ...] [--base X] --out DIR   mean, task, slerp, ties or dare
   python -m merge sweep --reasoning A --chat B --alphas 0.1:0.9:0.1 --suites math,chat --out DIR
   python -m merge CONFIG [--dry-run] [--force] [key.sub=value ...]   a stage of a recipe"""
 
 
 _SUITES = Path("configs/demo/evaluate.yaml")
+_METHODS = ("mean", "task", "slerp", "ties", "dare")
 
 
 def run(arguments: list[str]) -> int:
     if arguments[:1] == ["sweep"]:
         return sweep(arguments[1:])
+    if arguments[:1] and arguments[0] in _METHODS:
+        return by_method(arguments[0], arguments[1:])
     if arguments and not arguments[0].startswith("-"):
         return stage_main("merge", arguments)
     return merge(arguments)
@@ -52,27 +57,107 @@ def merge(arguments: list[str]) -> int:
     )
     parser.formatter_class = RawDescriptionHelpFormatter
     parser.epilog = _FORMS
-    parser.add_argument("--alpha", required=True, type=float, help="share of the chat weights, 0 to 1")
+    shares = ",".join(f"{group}=0.5" for group in GROUPS)
+    parser.add_argument("--alpha", required=True, help=f"share of the chat weights, 0 to 1, or {shares}")
     parser.add_argument("--max-shard-bytes", type=int, default=4 << 30, help="of one weights file")
+    parser.add_argument(
+        "--match-tokens",
+        action="store_true",
+        help="bring embeddings of another vocabulary into the donor's order",
+    )
     given = parser.parse_args(arguments)
-    if not 0 <= given.alpha <= 1:
-        raise InputError(f"--alpha {given.alpha}: the share of the chat weights lies between 0 and 1.")
-    if given.max_shard_bytes <= 0:
-        raise InputError(f"--max-shard-bytes {given.max_shard_bytes}: a file holds at least 1 byte.")
+    try:
+        alpha = parse_alpha(given.alpha)
+    except ValueError as error:
+        raise InputError(f"--alpha {error}.") from None
+    _check_size(given.max_shard_bytes)
     from merge.stream import merge_checkpoints
 
     with _progress_bar(shown=not given.json) as progress:
         report = merge_checkpoints(
             given.reasoning,
             given.chat,
-            given.alpha,
+            alpha,
+            given.out,
+            donor=given.donor,
+            dtype=given.dtype,
+            max_shard_bytes=given.max_shard_bytes,
+            match_tokens=given.match_tokens,
+            progress=progress,
+        )
+    return _tell(report, given.json)
+
+
+def by_method(method: str, arguments: list[str]) -> int:
+    """Any number of models by another method, whose options are its function's keyword arguments."""
+    from merge.many import merge_models
+    from merge.methods import METHODS, needs_base, options_of
+
+    parser = Parser(
+        prog=f"python -m merge {method}",
+        description=METHODS[method].__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--models", required=True, nargs="+", metavar="A", help="run folders or model folders"
+    )
+    parser.add_argument(
+        "--base", required=needs_base(method), metavar="X", help="what they were trained from"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
+    parser.add_argument("--donor", help="model-1, model-2, ... or base: whose config and tokenizer to keep")
+    parser.add_argument("--dtype", choices=get_args(DtypeName), help="of the result; the models' otherwise")
+    parser.add_argument("--max-shard-bytes", type=int, default=4 << 30, help="of one weights file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = options_of(method)
+    for name, option in options.items():
+        required = option.default is option.empty
+        default = {} if required else {"default": option.default, "help": "default %(default)s"}
+        readers: dict[str, Callable[[str], Any]] = {"list[float]": _numbers, "bool": _yes_or_no, "int": int}
+        parser.add_argument(
+            f"--{name}", required=required, type=readers.get(_type_of(option), float), **default
+        )
+    given = parser.parse_args(arguments)
+    _check_size(given.max_shard_bytes)
+    with _progress_bar(shown=not given.json) as progress:
+        report = merge_models(
+            method,
+            {name: getattr(given, name) for name in options},
+            given.models,
+            given.base,
             given.out,
             donor=given.donor,
             dtype=given.dtype,
             max_shard_bytes=given.max_shard_bytes,
             progress=progress,
         )
-    if given.json:
+    return _tell(report, given.json)
+
+
+def _type_of(option: Any) -> str:
+    return str(
+        getattr(option.annotation, "__name__", "")
+        if option.annotation in (bool, int, float)
+        else option.annotation
+    )
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def _yes_or_no(text: str) -> bool:
+    return {"true": True, "false": False}[text]
+
+
+def _check_size(max_shard_bytes: int) -> None:
+    if max_shard_bytes <= 0:
+        raise InputError(f"--max-shard-bytes {max_shard_bytes}: a file holds at least 1 byte.")
+
+
+def _tell(report: Any, as_json: bool) -> int:
+    if as_json:
         print_json(asdict(report))
         return 0
     for note in report.notes:

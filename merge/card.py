@@ -1,12 +1,16 @@
 """The model card: what a merged checkpoint was made of, for people."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from merge.checkpoint import Checkpoint
+from merge.groups import GROUPS, Alpha, told
 
 
 def model_card(
     reasoning: Checkpoint,
     chat: Checkpoint,
-    alpha: float,
+    alpha: Alpha,
     notes: list[str],
     shards: dict[str, str],
     table: str,
@@ -17,10 +21,51 @@ def model_card(
         shards: BLAKE3 of every weight file.
         table: Markdown that tells how alpha was chosen; "" where it was given.
     """
-    parents = "\n".join(
-        f"| {parent.role} | {share:g} | {parent.path} | `{parent.fingerprint}` |"
-        for parent, share in ((reasoning, 1 - alpha), (chat, alpha))
+    if isinstance(alpha, float | int):
+        shares, groups = (f"{1 - alpha:g}", f"{alpha:g}"), ""
+    else:
+        shares = "by group", "by group"
+        rows = "".join(f"| {group} | {alpha[group]:g} |\n" for group in GROUPS)
+        groups = f"\n| modules | alpha |\n|---|---|\n{rows}"
+    chosen = f"## How alpha was chosen\n\n{table}\n\n" if table else ""
+    return _card(
+        f"Every weight is (1 - alpha) * reasoning + alpha * chat with **alpha = {told(alpha)}**: the exact "
+        f"value,\nrounded once to the weight's own dtype.\n{groups}",
+        list(zip((reasoning, chat), shares, strict=True)),
+        chosen,
+        notes,
+        shards,
     )
+
+
+def methods_card(
+    method: str,
+    options: dict[str, Any],
+    parents: Sequence[Checkpoint],
+    notes: list[str],
+    shards: dict[str, str],
+) -> str:
+    """As `model_card`, of a merge by another method."""
+    weights = [f"{weight:g}" for weight in options.get("weights", [])]
+    shares = weights + [""] * (len(parents) - len(weights))
+    given = ", ".join(f"{name} = {value}" for name, value in options.items())
+    return _card(
+        f"Merged by **{method}** ({given}) in float64, rounded once to the weight's own dtype.\n",
+        list(zip(parents, shares, strict=True)),
+        "",
+        notes,
+        shards,
+    )
+
+
+def _card(
+    about: str,
+    parents: Sequence[tuple[Checkpoint, str]],
+    chosen: str,
+    notes: list[str],
+    shards: dict[str, str],
+) -> str:
+    rows = "\n".join(f"| {p.role} | {share} | {p.path} | `{p.fingerprint}` |" for p, share in parents)
     files = "\n".join(f"| {name} | `{known}` |" for name, known in sorted(shards.items()))
     kept = "".join(f"- {note}\n" for note in notes)
     return f"""---
@@ -31,15 +76,12 @@ tags:
 
 # A merged checkpoint
 
-Every weight is (1 - alpha) * reasoning + alpha * chat with **alpha = {alpha:g}**: the exact value,
-rounded once to the weight's own dtype.
-
+{about}
 | parent | share | path | fingerprint |
 |---|---|---|---|
-{parents}
+{rows}
 
-{f"## How alpha was chosen{chr(10)}{chr(10)}{table}{chr(10)}" if table else ""}
-## Files
+{chosen}## Files
 
 | file | BLAKE3 |
 |---|---|

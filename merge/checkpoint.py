@@ -7,19 +7,48 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from alloy.artifact import Parent, resolve_parent
+from blake3 import blake3
+
+from alloy.artifact import _MODEL_FILES, Lineage, Parent, fingerprint_json, resolve_parent
 from alloy.errors import InputError
 
-Role = Literal["reasoning", "chat"]
+Role = str
+"""What a parent is called: reasoning and chat, or model-1, model-2, ..., base."""
 
 FLOAT_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
 """safetensors names of what can be interpolated, and bytes a weight."""
 _OTHER_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8}
 _COMPARED_AT_ONCE = 4 << 20
+_HASHED_AT_ONCE = 4 << 20
 
 INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What a LoRA adapter adds to one tensor: scale * up @ down."""
+
+    down: "Entry"
+    """rank x inputs"""
+    up: "Entry"
+    """outputs x rank"""
+    scale: float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one tensor in the order of another's tokens."""
+
+    where: tuple[int, ...]
+    """Of every row its number in `there`, or -1: then it is that of `instead`."""
+    there: "Entry"
+    instead: "Entry"
+
+    def source(self, number: int) -> "tuple[Entry, int]":
+        row = self.where[number]
+        return (self.instead, number) if row < 0 else (self.there, row)
 
 
 @dataclass(frozen=True)
@@ -34,6 +63,13 @@ class Entry:
     """Of its first byte in the file."""
     size: int
     """In bytes."""
+    adapter: Adapter | None = None
+    rows: Rows | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file's own bytes are the tensor."""
+        return self.adapter is None and self.rows is None
 
     @property
     def is_float(self) -> bool:
@@ -63,19 +99,42 @@ def open_checkpoint(path: str | Path, role: Role) -> Checkpoint:
     """Read the headers of a run folder's model, or of a plain model folder.
 
     Raises:
-        InputError: an unfinished run, an adapter, no safetensors, a broken file.
+        InputError: an unfinished run, no safetensors, a broken file, an adapter whose base is not there.
     """
+    path = Path(path)
+    if (path / "adapter_config.json").is_file():
+        return open_adapted(path, role)
+    if (path / "config.json").is_file() and not (path / "artifact.json").is_file():
+        return from_parent(
+            Parent(path=path, lineage=Lineage(path=str(path), fingerprint=fingerprint(path))), role
+        )
     return from_parent(resolve_parent(path, ("policy", "reward-model"), role), role)
+
+
+def fingerprint(folder: Path) -> str:
+    """As `alloy.artifact.fingerprint_model`, read through one small buffer: mapped pages count as memory."""
+    files = sorted({file for pattern in _MODEL_FILES for file in folder.glob(pattern)})
+    if not any(file.suffix == ".safetensors" for file in files):
+        raise InputError(
+            f"{folder}: no *.safetensors in it. Name a run folder or a Hugging Face model folder."
+        )
+    return fingerprint_json([[file.name, hash_file(file)] for file in files])
+
+
+def hash_file(path: Path) -> str:
+    """BLAKE3, on every core."""
+    hasher, buffer = blake3(max_threads=blake3.AUTO), bytearray(_HASHED_AT_ONCE)
+    with path.open("rb", buffering=0) as stream:
+        while got := stream.readinto(buffer):
+            hasher.update(memoryview(buffer)[:got])
+    return hasher.hexdigest()
 
 
 def from_parent(parent: Parent, role: Role) -> Checkpoint:
     """As `open_checkpoint`, of a parent that is already resolved."""
     folder = parent.path
     if (folder / "adapter_config.json").is_file():
-        raise InputError(
-            f"{role}: {folder} holds a LoRA adapter, and a merge needs whole weights. "
-            "Merge it into its base first (peft: merge_and_unload, then save_pretrained)."
-        )
+        return open_adapted(folder, role)
     if not (folder / "config.json").is_file():
         raise InputError(f"{role}: {folder} has no config.json. Name a Hugging Face model folder.")
     return Checkpoint(
@@ -86,6 +145,13 @@ def from_parent(parent: Parent, role: Role) -> Checkpoint:
         config=read_json(folder / "config.json"),
         entries=_entries(folder, role),
     )
+
+
+def open_adapted(path: Path, role: Role) -> Checkpoint:
+    """A LoRA adapter's folder, as its base with the adapter in it."""
+    from merge.adapter import open_adapter
+
+    return open_adapter(path, role)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -163,7 +229,7 @@ def _entry(path: Path, fields: dict[str, Any], data_start: int) -> Entry:
 
 def same_bytes(first: Entry, second: Entry) -> bool:
     """Whether two tensors are equal bit for bit; a few megabytes are held at once."""
-    if (first.dtype, first.shape) != (second.dtype, second.shape):
+    if (first.dtype, first.shape) != (second.dtype, second.shape) or not (first.is_plain and second.is_plain):
         return False
     return all(ours == theirs for ours, theirs in zip(_portions(first), _portions(second), strict=True))
 

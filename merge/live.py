@@ -1,27 +1,17 @@
 """One model in memory whose weights become those of any alpha."""
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from alloy.errors import StageError
 from alloy.policy import load_model
-from merge.checkpoint import FLOAT_BYTES, Entry
+from merge.checkpoint import FLOAT_BYTES
 from merge.interpolate import interpolate_into
 from merge.preflight import Plan
-from merge.shard import TORCH_DTYPES
-
-_INTEGERS = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "I16": torch.int16,
-    "I32": torch.int32,
-    "I64": torch.int64,
-}
+from merge.tensors import TORCH_DTYPES, read_tensor
+from merge.weights import Files
 
 
 class LiveModel:
@@ -32,7 +22,9 @@ class LiveModel:
     """
 
     def __init__(self, plan: Plan, precision: str = "float32") -> None:
-        self._parents = [(p, read_tensor(p.reasoning), read_tensor(p.chat)) for p in plan.pairs]
+        files = Files()
+        self._parents = [(p, read_tensor(files, p.reasoning), read_tensor(files, p.chat)) for p in plan.pairs]
+        files.close()
         tied = plan.config.get("tie_word_embeddings")
         own = plan.donor.config.get("tie_word_embeddings")
         self.model: Any = load_model(
@@ -66,16 +58,3 @@ class LiveModel:
                 None, config=self.model.config, state_dict=dict(self.weights(alpha)), dtype=self.model.dtype
             )
         return self.model.eval()
-
-
-def read_tensor(entry: Entry) -> Tensor:
-    """A whole tensor of a checkpoint, in memory."""
-    dtype = {**TORCH_DTYPES, **_INTEGERS}[entry.dtype]
-    if entry.size == 0:
-        return torch.empty(entry.shape, dtype=dtype)
-    data = bytearray(entry.size)
-    with entry.file.open("rb") as stream:
-        stream.seek(entry.start, os.SEEK_SET)
-        if stream.readinto(data) != entry.size:
-            raise StageError(f"{entry.file} became shorter while it was read. Run the sweep again.")
-    return torch.frombuffer(data, dtype=dtype).reshape(entry.shape)

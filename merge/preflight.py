@@ -13,6 +13,7 @@ from typing import Any
 
 from alloy.errors import InputError
 from merge.checkpoint import FLOAT_BYTES, Checkpoint, Entry, Role, same_bytes
+from merge.match import match_rows
 from merge.vocabulary import compare_tokenizers
 
 _SAID_AT_ONCE = 3
@@ -53,6 +54,8 @@ class Pair:
     chat: Entry
     dtype: str
     """Of the result, as safetensors names it."""
+    more: tuple[Entry, ...] = ()
+    """Of merges of more than two: the others, the base last where there is one."""
 
     @property
     def size(self) -> int:
@@ -82,6 +85,8 @@ class _Findings:
     """What the checks found; a soft difference is an error unless the user named a donor."""
 
     donor: Role | None
+    ours: Role
+    theirs: Role
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -90,13 +95,18 @@ class _Findings:
 
     def soft(self, difference: str) -> None:
         if self.donor is None:
-            self.hard(difference, "Choose whose to keep: --donor reasoning or --donor chat.")
+            self.hard(difference, f"Choose whose to keep: --donor {self.ours} or --donor {self.theirs}.")
         else:
             self.notes.append(f"{difference}; {self.donor}'s is kept.")
 
 
 def preflight(
-    reasoning: Checkpoint, chat: Checkpoint, *, donor: Role | None = None, dtype: str | None = None
+    reasoning: Checkpoint,
+    chat: Checkpoint,
+    *,
+    donor: Role | None = None,
+    dtype: str | None = None,
+    match_tokens: bool = False,
 ) -> Plan:
     """Pair the parents' tensors, or say everything that stands in the way.
 
@@ -105,27 +115,34 @@ def preflight(
             where they do not, reasoning's are taken.
         dtype: of every float tensor of the result (bfloat16, ...); needed where the parents' differ
             and no donor is named.
+        match_tokens: bring the embeddings' and the head's rows of the other parent into the order of
+            the donor's tokens; a token that only the donor has keeps the donor's row.
     Raises:
         InputError: one line a difference, each with its remedy.
     """
-    found = _Findings(donor)
+    found = _Findings(donor, reasoning.role, chat.role)
     _compare_architectures(reasoning, chat, found)
     head = _head(reasoning, chat)
     first, second, tied = _share_heads(reasoning, chat, head)
+    if match_tokens:
+        keeper, other = (second, first) if donor == chat.role else (first, second)
+        parents = (chat, reasoning) if donor == chat.role else (reasoning, chat)
+        tables = [name for name in keeper if name.endswith((*_EMBEDDINGS, *_HEADS))]
+        found.notes += match_rows(keeper, other, *parents, tables)
     pairs = _pair_tensors(first, second, DTYPES[dtype] if dtype else None, found)
     _compare_configs(reasoning.config, chat.config, found)
-    compare_tokenizers(reasoning, chat, found.hard, found.soft, found.notes.append)
+    compare_tokenizers(reasoning, chat, found.hard, found.soft, found.notes.append, matched=match_tokens)
     _compare_generation(reasoning, chat, found)
     if found.errors:
         raise InputError("\n".join(found.errors))
-    keeper = chat if donor == "chat" else reasoning
-    config = dict(keeper.config)
-    if tied is not None and tied != _is_tied(keeper, head):
+    kept = chat if donor == chat.role else reasoning
+    config = dict(kept.config)
+    if tied is not None and tied != _is_tied(kept, head):
         config |= _say_tied(config, tied)
     if dtype:
         config["dtype"] = dtype
         config.pop("torch_dtype", None)
-    return Plan(pairs, keeper, config, found.notes)
+    return Plan(pairs, kept, config, found.notes)
 
 
 def check_disk(folder: Path, size: int) -> None:
@@ -151,7 +168,7 @@ def _compare_architectures(reasoning: Checkpoint, chat: Checkpoint, found: _Find
         ours, theirs = reasoning.config.get(key), chat.config.get(key)
         if ours != theirs:
             found.hard(
-                f"config.json: {key} is {ours!r} in reasoning and {theirs!r} in chat",
+                f"config.json: {key} is {ours!r} in {found.ours} and {theirs!r} in {found.theirs}",
                 "Only descendants of one model can be interpolated: name two of them.",
             )
     for parent in (reasoning, chat):
@@ -166,7 +183,7 @@ def _compare_architectures(reasoning: Checkpoint, chat: Checkpoint, found: _Find
 def _compare_configs(ours: dict[str, Any], theirs: dict[str, Any], found: _Findings) -> None:
     for key, mine, other in _differences(ours, theirs):
         if key.split(".")[-1] not in _NOT_COMPARED:
-            found.soft(f"config.json: {key} is {mine!r} in reasoning and {other!r} in chat")
+            found.soft(f"config.json: {key} is {mine!r} in {found.ours} and {other!r} in {found.theirs}")
 
 
 def _compare_generation(reasoning: Checkpoint, chat: Checkpoint, found: _Findings) -> None:
@@ -175,15 +192,15 @@ def _compare_generation(reasoning: Checkpoint, chat: Checkpoint, found: _Finding
     if ours is None and theirs is None:
         found.notes.append(f"Neither parent has a {name}: merged without.")
     elif ours is None or theirs is None:
-        found.soft(f"{name} is only in {'chat' if ours is None else 'reasoning'}")
+        found.soft(f"{name} is only in {found.theirs if ours is None else found.ours}")
     else:
         for key, mine, other in _differences(ours, theirs):
             if key.endswith("_token_id"):
-                found.soft(f"{name}: {key} is {mine!r} in reasoning and {other!r} in chat")
+                found.soft(f"{name}: {key} is {mine!r} in {found.ours} and {other!r} in {found.theirs}")
             elif key not in _NOT_COMPARED:
-                keeper = found.donor or "reasoning"
+                keeper = found.donor or found.ours
                 found.notes.append(
-                    f"{name}: {key} is {mine!r} in reasoning and {other!r} in chat; {keeper}'s is kept."
+                    f"{name}: {key} is {mine!r} in {found.ours} and {other!r} in {found.theirs}; {keeper}'s is kept."
                 )
 
 
@@ -258,7 +275,7 @@ def _pair_tensors(
     _say_some(
         shapes,
         lambda name: (
-            f"{name} is {list(first[name].shape)} in reasoning and {list(second[name].shape)} in chat"
+            f"{name} is {list(first[name].shape)} in {found.ours} and {list(second[name].shape)} in {found.theirs}"
         ),
         "Shapes must agree: merge descendants of one model, with one vocabulary.",
         found,
@@ -267,7 +284,9 @@ def _pair_tensors(
     mixed = [pair.name for pair in pairs if pair.dtype == ""]
     _say_some(
         mixed,
-        lambda name: f"{name} is {_dtype(first[name])} in reasoning and {_dtype(second[name])} in chat",
+        lambda name: (
+            f"{name} is {_dtype(first[name])} in {found.ours} and {_dtype(second[name])} in {found.theirs}"
+        ),
         "Choose the result's: --dtype bfloat16 (or float32, ...), or a donor.",
         found,
     )
@@ -275,7 +294,7 @@ def _pair_tensors(
 
 
 def _compare_names(first: dict[str, Entry], second: dict[str, Entry], found: _Findings) -> None:
-    for role, ours, theirs in (("reasoning", first, second), ("chat", second, first)):
+    for role, ours, theirs in ((found.ours, first, second), (found.theirs, second, first)):
         _say_some(
             [name for name in ours if name not in theirs],
             lambda name, role=role: f"{name} is only in {role}",  # type: ignore[misc]
@@ -297,12 +316,12 @@ def _pair(name: str, ours: Entry, theirs: Entry, dtype: str | None, found: _Find
         return Pair(name, ours, theirs, ours.dtype)
     if name.endswith(_BUFFERS) and not same_bytes(ours, theirs):
         found.hard(
-            f"{name} is a buffer and differs between reasoning and chat",
+            f"{name} is a buffer and differs between {found.ours} and {found.theirs}",
             "Buffers are computed, not trained: merge descendants of one model.",
         )
     if ours.dtype == theirs.dtype:
         return Pair(name, ours, theirs, dtype or ours.dtype)
-    donors = {"reasoning": ours.dtype, "chat": theirs.dtype, None: ""}[found.donor]
+    donors = {found.ours: ours.dtype, found.theirs: theirs.dtype, None: ""}.get(found.donor, "")
     return Pair(name, ours, theirs, dtype or donors)
 
 
@@ -318,7 +337,7 @@ def _check_not_weights(name: str, ours: Entry, theirs: Entry, found: _Findings) 
         )
     elif not same_bytes(ours, theirs):
         found.hard(
-            f"{name} is {ours.dtype} in reasoning and {theirs.dtype} in chat, and its values differ",
+            f"{name} is {ours.dtype} in {found.ours} and {theirs.dtype} in {found.theirs}, and its values differ",
             "Only float weights can be interpolated; integers must be equal.",
         )
 

@@ -15,18 +15,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import torch
+import numpy as np
 from blake3 import blake3
 
-from alloy.errors import StageError
 from merge.checkpoint import FLOAT_BYTES, Entry
-from merge.interpolate import interpolate_into
+from merge.compiled import blend, shares_of
+from merge.groups import Alpha, alpha_of
 from merge.preflight import Pair
+from merge.weights import Buffer, Files, Values, to_bytes
 
-TORCH_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
 _PIECE_WEIGHTS = 1 << 20
 """Weights a thread blends at once; with `_MOST_THREADS` this bounds the memory."""
 _MOST_THREADS = 8
+_FLUSHED_AT_ONCE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -86,24 +87,43 @@ class _Piece:
     count: int
 
 
+Blend = Callable[[Files, Pair, int, int], Values]
+"""(files, tensor, first weight, how many) -> those weights of the result, in float64."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """(1 - alpha) * reasoning + alpha * chat, exact; one alpha, or one for every group of modules."""
+
+    alpha: Alpha
+
+    def alpha_of(self, name: str) -> float:
+        return alpha_of(self.alpha, name)
+
+
 class _Slot:
     """The memory of one piece in flight; pages are taken only as far as they are used."""
 
     def __init__(self) -> None:
         widest = _PIECE_WEIGHTS * max(FLOAT_BYTES.values())
-        self.reasoning, self.chat, self.out = (torch.empty(widest, dtype=torch.uint8) for _ in range(3))
+        self.reasoning, self.chat, self.out = (np.empty(widest, dtype=np.uint8) for _ in range(3))
 
 
 class ShardWriter:
-    """Writes shards one after another with the same threads and buffers."""
+    """Writes shards one after another with the same threads and buffers.
 
-    def __init__(self, alpha: float, progress: Callable[[int], None]) -> None:
-        self.alpha = alpha
+    Args:
+        blend: what becomes of a tensor's parents.
+        progress: called with the bytes of every piece that is written.
+    """
+
+    def __init__(self, blend: Blend | Linear, progress: Callable[[int], None]) -> None:
+        self.blend = blend
         self.progress = progress
         threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
         self._pool = ThreadPoolExecutor(threads)
         self._free = [_Slot() for _ in range(threads + 2)]
-        self._files: dict[Path, int] = {}
+        self._files = Files()
 
     def __enter__(self) -> Self:
         return self
@@ -112,8 +132,7 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
-        for handle in self._files.values():
-            os.close(handle)
+        self._files.close()
 
     def write(self, shard: Shard, path: Path) -> str:
         """Write one file under a temporary name, sync it, rename it.
@@ -125,10 +144,15 @@ class ShardWriter:
         with partial.open("wb", buffering=0) as stream:
             # A full disk says so now, not after an hour.
             os.posix_fallocate(stream.fileno(), 0, shard.size)
+            at = 0
             for portion in self._contents(shard):
                 hasher.update(portion)
                 _write_all(stream.fileno(), portion)
+                at += len(portion)
                 self.progress(len(portion))
+                if at % _FLUSHED_AT_ONCE < len(portion):
+                    # Starts writing what lies in the cache, so that the disk works while the next is computed.
+                    os.posix_fadvise(stream.fileno(), 0, at, os.POSIX_FADV_DONTNEED)
             os.fsync(stream.fileno())
         partial.replace(path)
         return hasher.hexdigest()
@@ -151,40 +175,38 @@ class ShardWriter:
         self._free.append(slot)
 
     def _fill(self, slot: _Slot, piece: _Piece) -> memoryview:
-        """Read both parents' weights and blend them into the slot's output."""
+        """Read the parents' weights and blend them into the slot's output."""
         pair = piece.pair
-        first = self._read(pair.reasoning, slot.reasoning, piece)
         if not pair.reasoning.is_float:
-            return first.numpy().data
-        second = self._read(pair.chat, slot.chat, piece)
+            return self._stored(pair.reasoning, slot.reasoning, piece).data
+        if not isinstance(self.blend, Linear):
+            return to_bytes(self.blend(self._files, pair, piece.start, piece.count), pair.dtype)
+        return self._interpolate(slot, piece, self.blend.alpha_of(pair.name))
+
+    def _interpolate(self, slot: _Slot, piece: _Piece, alpha: float) -> memoryview:
+        pair = piece.pair
+        for end, entry in ((0.0, pair.reasoning), (1.0, pair.chat)):
+            if alpha == end and entry.is_plain and entry.dtype == pair.dtype:
+                return self._stored(entry, slot.reasoning, piece).data
         out = slot.out[: piece.count * FLOAT_BYTES[pair.dtype]]
-        interpolate_into(
-            out.view(TORCH_DTYPES[pair.dtype]),
-            first.view(TORCH_DTYPES[pair.reasoning.dtype]),
-            second.view(TORCH_DTYPES[pair.chat.dtype]),
-            self.alpha,
-        )
-        return out.numpy().data
+        plain = pair.reasoning.is_plain and pair.chat.is_plain
+        shares = shares_of(alpha)
+        if plain and shares and {pair.reasoning.dtype, pair.chat.dtype, pair.dtype} == {"BF16"}:
+            first = self._stored(pair.reasoning, slot.reasoning, piece)
+            second = self._stored(pair.chat, slot.chat, piece)
+            blend(out.view(np.uint16), first.view(np.uint16), second.view(np.uint16), shares)
+            return out.data
+        # The rest is torch's, which is not imported where nothing needs it.
+        from merge.interpolate import interpolate_into
+        from merge.tensors import as_tensor, read_run
 
-    def _read(self, entry: Entry, buffer: torch.Tensor, piece: _Piece) -> torch.Tensor:
+        a, b = (read_run(self._files, e, piece.start, piece.count) for e in (pair.reasoning, pair.chat))
+        interpolate_into(as_tensor(out, pair.dtype), a, b, alpha)
+        return out.data
+
+    def _stored(self, entry: Entry, buffer: Buffer, piece: _Piece) -> Buffer:
         width = entry.size // prod(entry.shape)
-        wanted = buffer[: piece.count * width]
-        view = wanted.numpy().data
-        done, start = 0, entry.start + piece.start * width
-        while done < len(view):
-            got = os.preadv(self._file(entry.file), [view[done:]], start + done)
-            if got == 0:
-                raise StageError(f"{entry.file} became shorter while it was read. Run the merge again.")
-            done += got
-        return wanted
-
-    def _file(self, path: Path) -> int:
-        # Two threads may open one file twice; both handles would serve, and setdefault keeps one.
-        if path not in self._files:
-            handle = os.open(path, os.O_RDONLY)
-            if self._files.setdefault(path, handle) != handle:
-                os.close(handle)
-        return self._files[path]
+        return self._files.read(entry, piece.start, buffer[: piece.count * width])
 
 
 def _pieces(shard: Shard) -> Iterator[_Piece]:

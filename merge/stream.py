@@ -11,24 +11,22 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
 from alloy.artifact import publish_folder, write_atomically
 from alloy.errors import InputError
 from merge.card import model_card
-from merge.checkpoint import INDEX, Checkpoint, Role, open_checkpoint, read_json
+from merge.checkpoint import INDEX, Checkpoint, Role, hash_file, open_checkpoint, read_json
+from merge.groups import Alpha
 from merge.preflight import Plan, check_disk, preflight
-from merge.shard import Shard, ShardWriter, into_shards
+from merge.shard import Blend, Linear, Shard, ShardWriter, into_shards
 
 MAX_SHARD_BYTES = 4 << 30
 RECORD = "merge.json"
 _PROGRESS = "progress.json"
-_HASHED_AT_ONCE = 8 << 20
 # Beside the weights: what a tokenizer, a config, a template or a model's own code may be kept in.
 _KEPT_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".py", ".tiktoken"}
 _KEPT_NAMES = {"LICENSE", "NOTICE"}
@@ -52,7 +50,8 @@ class MergeReport:
     """What a merge did."""
 
     out: Path
-    alpha: float
+    alpha: Alpha | None
+    """None: by another method."""
     reasoning: str
     chat: str
     """Fingerprints of the parents."""
@@ -69,13 +68,14 @@ class MergeReport:
 def merge_checkpoints(
     reasoning: Checkpoint | str | Path,
     chat: Checkpoint | str | Path,
-    alpha: float,
+    alpha: Alpha,
     out: Path,
     *,
     donor: Role | None = None,
     dtype: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     replace: bool = False,
+    match_tokens: bool = False,
     table: str = "",
     progress: Progress = lambda written, total: None,
 ) -> MergeReport:
@@ -83,7 +83,8 @@ def merge_checkpoints(
 
     Args:
         reasoning, chat: run folders, plain model folders, or opened checkpoints.
-        donor, dtype: as in `preflight`.
+        alpha: share of the chat weights, or one for every group of modules (`merge.groups`).
+        donor, dtype, match_tokens: as in `preflight`.
         max_shard_bytes: of one file's tensors; a larger tensor has a file to itself.
         replace: overwrite another model in `out`; refused otherwise.
         table: Markdown for the model card: how alpha was chosen.
@@ -93,10 +94,10 @@ def merge_checkpoints(
     started = time.monotonic()
     first = reasoning if isinstance(reasoning, Checkpoint) else open_checkpoint(reasoning, "reasoning")
     second = chat if isinstance(chat, Checkpoint) else open_checkpoint(chat, "chat")
-    if not 0 <= alpha <= 1:
-        raise InputError(f"alpha = {alpha}: the share of the chat weights lies between 0 and 1.")
-    plan = preflight(first, second, donor=donor, dtype=dtype)
-    shards = into_shards(plan.pairs, max_shard_bytes)
+    for share in alpha.values() if isinstance(alpha, Mapping) else [alpha]:
+        if not 0 <= share <= 1:
+            raise InputError(f"alpha = {share}: the share of the chat weights lies between 0 and 1.")
+    plan = preflight(first, second, donor=donor, dtype=dtype, match_tokens=match_tokens)
     request = {
         "method": "linear",
         "alpha": alpha,
@@ -104,23 +105,22 @@ def merge_checkpoints(
         "chat": second.fingerprint,
         "donor": donor,
         "dtype": dtype,
-        "files": {shard.name: shard.size for shard in shards},
+        **({"match_tokens": True} if match_tokens else {}),
     }
-    resumed: list[str] = []
-    if not _is_done(out, request, replace):
-        partial = out.with_name(out.name + ".partial")
-        done = _resume(partial, request)
-        resumed = sorted(done)
-        check_disk(partial, sum(shard.size for shard in shards if shard.name not in done))
-        _write_shards(partial, shards, alpha, request, done, progress)
-        _write_rest(partial, plan, shards)
-        write_atomically(partial / "README.md", model_card(first, second, alpha, plan.notes, done, table))
-        write_atomically(partial / RECORD, json.dumps({**request, "shards": done}, indent=1, sort_keys=True))
-        (partial / _PROGRESS).unlink()
-        _sync_folder(partial)
-        publish_folder(partial, out)
-        _sync_folder(out.absolute().parent)
-    hashes: dict[str, str] = read_json(out / RECORD)["shards"]
+
+    def card(shards: dict[str, str]) -> str:
+        return model_card(first, second, alpha, plan.notes, shards, table)
+
+    resumed, hashes = publish(
+        plan,
+        Linear(alpha),
+        request,
+        card,
+        out,
+        max_shard_bytes=max_shard_bytes,
+        replace=replace,
+        progress=progress,
+    )
     return MergeReport(
         out=out,
         alpha=alpha,
@@ -133,6 +133,44 @@ def merge_checkpoints(
         seconds=round(time.monotonic() - started, 3),
         notes=plan.notes,
     )
+
+
+def publish(
+    plan: Plan,
+    blend: Blend | Linear,
+    request: dict[str, Any],
+    card: Callable[[dict[str, str]], str],
+    out: Path,
+    *,
+    max_shard_bytes: int,
+    replace: bool,
+    progress: Progress,
+) -> tuple[list[str], dict[str, str]]:
+    """Write a planned merge, or go on with it, or find it done.
+
+    Args:
+        request: all that decides the bytes; the shards of an interrupted merge are taken if it is the same.
+        card: the model card, from the hashes of the shards.
+    Returns: the shards that were there already, and the hash of each.
+    """
+    shards = into_shards(plan.pairs, max_shard_bytes)
+    request = {**request, "files": {shard.name: shard.size for shard in shards}}
+    resumed: list[str] = []
+    if not _is_done(out, request, replace):
+        partial = out.with_name(out.name + ".partial")
+        done = _resume(partial, request)
+        resumed = sorted(done)
+        check_disk(partial, sum(shard.size for shard in shards if shard.name not in done))
+        _write_shards(partial, shards, blend, request, done, progress)
+        _write_rest(partial, plan, shards)
+        write_atomically(partial / "README.md", card(done))
+        write_atomically(partial / RECORD, json.dumps({**request, "shards": done}, indent=1, sort_keys=True))
+        (partial / _PROGRESS).unlink()
+        _sync_folder(partial)
+        publish_folder(partial, out)
+        _sync_folder(out.absolute().parent)
+    hashes: dict[str, str] = read_json(out / RECORD)["shards"]
+    return resumed, hashes
 
 
 def _is_done(out: Path, request: dict[str, Any], replace: bool) -> bool:
@@ -159,7 +197,9 @@ def _resume(partial: Path, request: dict[str, Any]) -> dict[str, str]:
         progress = read_json(path)
         if progress.get("request") == request:
             done = {
-                name: known for name, known in progress["shards"].items() if _hash(partial / name) == known
+                name: known
+                for name, known in progress["shards"].items()
+                if (partial / name).is_file() and hash_file(partial / name) == known
             }
     if not done:
         shutil.rmtree(partial, ignore_errors=True)
@@ -167,27 +207,17 @@ def _resume(partial: Path, request: dict[str, Any]) -> dict[str, str]:
     return done
 
 
-def _hash(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    hasher = blake3()
-    with path.open("rb") as stream:
-        while portion := stream.read(_HASHED_AT_ONCE):
-            hasher.update(portion)
-    return hasher.hexdigest()
-
-
 def _write_shards(
     partial: Path,
     shards: list[Shard],
-    alpha: float,
+    blend: Blend | Linear,
     request: dict[str, Any],
     done: dict[str, str],
     progress: Progress,
 ) -> None:
     """Write what is not done yet; `done` grows by a shard at a time, here and on the disk."""
     total = sum(shard.size for shard in shards)
-    with ShardWriter(alpha, lambda written: progress(written, total)) as writer:
+    with ShardWriter(blend, lambda written: progress(written, total)) as writer:
         for shard in shards:
             if shard.name in done:
                 progress(shard.size, total)

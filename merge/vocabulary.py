@@ -20,7 +20,9 @@ _REMEDY = "Rows of the embeddings would mean different tokens: merge checkpoints
 _CUT = 60
 
 
-def compare_tokenizers(reasoning: Checkpoint, chat: Checkpoint, hard: Hard, soft: Say, note: Say) -> None:
+def compare_tokenizers(
+    reasoning: Checkpoint, chat: Checkpoint, hard: Hard, soft: Say, note: Say, matched: bool = False
+) -> None:
     """Report every difference: `hard` (with a remedy) where nothing settles it, `soft` where a donor does."""
     having = [parent for parent in (reasoning, chat) if _has_tokenizer(parent)]
     if not having:
@@ -28,15 +30,16 @@ def compare_tokenizers(reasoning: Checkpoint, chat: Checkpoint, hard: Hard, soft
     elif len(having) == 1:
         soft(f"Only {having[0].role} has a tokenizer, so the vocabularies cannot be compared")
     else:
-        _compare_vocabularies(reasoning, chat, hard)
+        if not matched:
+            _compare_vocabularies(reasoning, chat, hard)
         _compare_special_tokens(reasoning, chat, soft)
     ours, theirs = chat_template(reasoning), chat_template(chat)
     if ours is None and theirs is None:
         note("Neither parent has a chat template: merged without.")
     elif ours is None or theirs is None:
-        soft(f"Only {'chat' if ours is None else 'reasoning'} has a chat template")
+        soft(f"Only {chat.role if ours is None else reasoning.role} has a chat template")
     elif ours != theirs:
-        soft(f"The chat templates differ: {_first_difference(str(ours), str(theirs))}")
+        soft(f"The chat templates differ: {_first_difference(reasoning, chat, str(ours), str(theirs))}")
 
 
 def chat_template(parent: Checkpoint) -> Any:
@@ -60,12 +63,12 @@ def _compare_vocabularies(reasoning: Checkpoint, chat: Checkpoint, hard: Hard) -
     if ours is None or theirs is None:
         _compare_files(reasoning, chat, hard)
         return
-    _compare_ids(token_ids(ours), token_ids(theirs), hard)
+    _compare_ids(reasoning.role, chat.role, token_ids(ours), token_ids(theirs), hard)
     for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         if ours.get(part) != theirs.get(part):
-            hard(f"{_TOKENIZER}: {part} differs between reasoning and chat", _REMEDY)
+            hard(f"{_TOKENIZER}: {part} differs between {reasoning.role} and {chat.role}", _REMEDY)
     if (ours.get("model") or {}).get("merges") != (theirs.get("model") or {}).get("merges"):
-        hard(f"{_TOKENIZER}: the merges differ between reasoning and chat", _REMEDY)
+        hard(f"{_TOKENIZER}: the merges differ between {reasoning.role} and {chat.role}", _REMEDY)
 
 
 def token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
@@ -77,17 +80,25 @@ def token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
     return {**vocabulary, **added}
 
 
-def _compare_ids(ours: dict[str, int], theirs: dict[str, int], hard: Hard) -> None:
+def _compare_ids(
+    first_role: str, second_role: str, ours: dict[str, int], theirs: dict[str, int], hard: Hard
+) -> None:
     if ours == theirs:
         return
     if len(ours) != len(theirs):
-        hard(f"The vocabularies have {len(ours)} tokens in reasoning and {len(theirs)} in chat", _REMEDY)
+        hard(
+            f"The vocabularies have {len(ours)} tokens in {first_role} and {len(theirs)} in {second_role}",
+            _REMEDY,
+        )
     for token in sorted(
         ours.keys() | theirs.keys(), key=lambda t: (min(ours.get(t, 1 << 60), theirs.get(t, 1 << 60)), t)
     ):
         first, second = ours.get(token), theirs.get(token)
         if first != second:
-            hard(f"Token {token!r} has {_id(first)} in reasoning and {_id(second)} in chat", _REMEDY)
+            hard(
+                f"Token {token!r} has {_id(first)} in {first_role} and {_id(second)} in {second_role}",
+                _REMEDY,
+            )
             return
 
 
@@ -101,9 +112,9 @@ def _compare_files(reasoning: Checkpoint, chat: Checkpoint, hard: Hard) -> None:
         paths = [parent.folder / name for parent in (reasoning, chat)]
         there = [path.is_file() for path in paths]
         if all(there) and fingerprint_file(paths[0]) != fingerprint_file(paths[1]):
-            hard(f"{name} differs between reasoning and chat", _REMEDY)
+            hard(f"{name} differs between {reasoning.role} and {chat.role}", _REMEDY)
         elif any(there) and not all(there) and name != "merges.txt":
-            role = "reasoning" if there[0] else "chat"
+            role = reasoning.role if there[0] else chat.role
             hard(
                 f"{name} is only in {role}, so the vocabularies cannot be compared",
                 "Save both tokenizers with the same version of transformers.",
@@ -114,7 +125,7 @@ def _compare_special_tokens(reasoning: Checkpoint, chat: Checkpoint, soft: Say) 
     ours, theirs = special_tokens(reasoning), special_tokens(chat)
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
-            soft(f"{name} is {ours.get(name)!r} in reasoning and {theirs.get(name)!r} in chat")
+            soft(f"{name} is {ours.get(name)!r} in {reasoning.role} and {theirs.get(name)!r} in {chat.role}")
 
 
 def special_tokens(parent: Checkpoint) -> dict[str, Any]:
@@ -134,10 +145,10 @@ def _content(token: Any) -> Any:
     return token.get("content") if isinstance(token, dict) else token
 
 
-def _first_difference(ours: str, theirs: str) -> str:
+def _first_difference(reasoning: Checkpoint, chat: Checkpoint, ours: str, theirs: str) -> str:
     at = next(
         (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
     )
     line = ours.count("\n", 0, at) + 1
     first, second = (text[at : at + _CUT] for text in (ours, theirs))
-    return f"from line {line} on, {first!r} in reasoning and {second!r} in chat"
+    return f"from line {line} on, {first!r} in {reasoning.role} and {second!r} in {chat.role}"

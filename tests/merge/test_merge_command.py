@@ -55,7 +55,7 @@ def test_two_checkpoints_from_the_command_line(
     ("changed", "message"),
     [
         (["--alpha", "1.5"], "error: --alpha 1.5: the share of the chat weights lies between 0 and 1."),
-        (["--alpha", "half"], "error: argument --alpha: invalid float value: 'half'"),
+        (["--alpha", "half"], "error: --alpha invalid float value: 'half'."),
         (["--max-shard-bytes", "0"], "error: --max-shard-bytes 0: a file holds at least 1 byte."),
         (["--donor", "base"], "error: argument --donor: invalid choice: 'base'"),
         (["--chat", "absent"], "error: absent has no artifact.json: there is no such folder."),

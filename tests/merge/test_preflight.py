@@ -254,15 +254,6 @@ def test_a_quantised_parent_is_refused(write_model: WriteModel) -> None:
     )
 
 
-def test_an_adapter_is_refused(write_model: WriteModel) -> None:
-    a, b = write_model("a"), write_model("b")
-    (b / "adapter_config.json").write_text("{}")
-    assert refusal(a, b) == (
-        f"chat: {b} holds a LoRA adapter, and a merge needs whole weights. "
-        "Merge it into its base first (peft: merge_and_unload, then save_pretrained)."
-    )
-
-
 def test_folders_that_are_no_models_are_named(write_model: WriteModel, tmp_path: Path) -> None:
     a = write_model("a")
     assert refusal(a, tmp_path / "absent") == (

@@ -180,3 +180,14 @@ def test_what_a_selection_writes_is_read(tmp_path: Path) -> None:
     assert "the parent's is 37.5%." in drawn
     assert marks(figures(drawn)["tools: held out"]) == 1
     assert marks(figures(drawn)["math: held out"]) == 0
+
+
+def test_what_was_measured_beside_has_a_chart_of_its_own() -> None:
+    steps = [
+        {**step, "beside": {"reward model, thinking on": {"math": cell(1.0 + n)}}}
+        for n, step in enumerate(STEPS)
+    ]
+    found = figures(validation(stage(10, steps)))
+    assert any(title.startswith("math, reward model, thinking on: beside") for title in found)
+    broken = [{**PARENT, "beside": 3}, {**STEPS[1], "beside": {"x": {"math": {"value": "much"}}}}]
+    assert not any("beside" in title for title in figures(validation(stage(10, broken))))
