@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -78,6 +79,11 @@ def _start(
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    llvmlite = sys.modules.get("llvmlite.binding.ffi")
+    if llvmlite is not None:
+        # vLLM looks for kernels in whatever a module holds. llvmlite's library takes every name for one of its
+        # functions, and `__dict__` is the name that vLLM asks for.
+        llvmlite.lib._fntab["__dict__"] = {}
     try:
         from vllm import LLM
     except ImportError as error:

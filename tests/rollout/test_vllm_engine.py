@@ -32,7 +32,11 @@ ROLLOUT = RolloutConfig(engine="vllm", max_completion_tokens=32, batch_size=48, 
 
 @pytest.fixture(scope="module")
 def colocated(sharp_folder: Path) -> Iterator[Any]:
-    """The one engine of these tests, beside a model in float32, as a trainer has it."""
+    """The one engine of these tests, beside a model in float32, as a trainer has it.
+
+    A merge before it in the same process has loaded numba, on whose library vLLM's start stumbled.
+    """
+    importlib.import_module("merge.compiled")
     from accelerate import Accelerator
 
     from alloy.policy import load_tokenizer
