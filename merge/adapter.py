@@ -5,14 +5,13 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from alloy.artifact import fingerprint_json
+from alloy.artifact import fingerprint_json, fingerprint_model
 from alloy.errors import InputError
 from merge.checkpoint import (
     Adapter,
     Checkpoint,
     Entry,
     Role,
-    fingerprint,
     open_checkpoint,
     read_header,
     read_json,
@@ -46,7 +45,7 @@ def open_adapter(folder: Path, role: Role) -> Checkpoint:
     return replace(
         under,
         path=folder,
-        fingerprint=fingerprint_json([under.fingerprint, fingerprint(folder)]),
+        fingerprint=fingerprint_json([under.fingerprint, fingerprint_model(folder)]),
         entries=entries,
     )
 

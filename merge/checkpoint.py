@@ -9,9 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
-from alloy.artifact import _MODEL_FILES, Lineage, Parent, fingerprint_json, resolve_parent
+from alloy.artifact import Parent, resolve_parent
 from alloy.errors import InputError
 
 Role = str
@@ -21,7 +19,6 @@ FLOAT_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
 """safetensors names of what can be interpolated, and bytes a weight."""
 _OTHER_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8}
 _COMPARED_AT_ONCE = 4 << 20
-_HASHED_AT_ONCE = 4 << 20
 
 INDEX = "model.safetensors.index.json"
 
@@ -104,30 +101,7 @@ def open_checkpoint(path: str | Path, role: Role) -> Checkpoint:
     path = Path(path)
     if (path / "adapter_config.json").is_file():
         return open_adapted(path, role)
-    if (path / "config.json").is_file() and not (path / "artifact.json").is_file():
-        return from_parent(
-            Parent(path=path, lineage=Lineage(path=str(path), fingerprint=fingerprint(path))), role
-        )
     return from_parent(resolve_parent(path, ("policy", "reward-model"), role), role)
-
-
-def fingerprint(folder: Path) -> str:
-    """As `alloy.artifact.fingerprint_model`, read through one small buffer: mapped pages count as memory."""
-    files = sorted({file for pattern in _MODEL_FILES for file in folder.glob(pattern)})
-    if not any(file.suffix == ".safetensors" for file in files):
-        raise InputError(
-            f"{folder}: no *.safetensors in it. Name a run folder or a Hugging Face model folder."
-        )
-    return fingerprint_json([[file.name, hash_file(file)] for file in files])
-
-
-def hash_file(path: Path) -> str:
-    """BLAKE3, on every core."""
-    hasher, buffer = blake3(max_threads=blake3.AUTO), bytearray(_HASHED_AT_ONCE)
-    with path.open("rb", buffering=0) as stream:
-        while got := stream.readinto(buffer):
-            hasher.update(memoryview(buffer)[:got])
-    return hasher.hexdigest()
 
 
 def from_parent(parent: Parent, role: Role) -> Checkpoint:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alloy.artifact import publish_folder, write_atomically
+from alloy.artifact import fingerprint_file, publish_folder, write_atomically
 from alloy.errors import InputError
 from merge.card import model_card
-from merge.checkpoint import INDEX, Checkpoint, Role, hash_file, open_checkpoint, read_json
+from merge.checkpoint import INDEX, Checkpoint, Role, open_checkpoint, read_json
 from merge.groups import Alpha
 from merge.preflight import Plan, check_disk, preflight
 from merge.shard import Blend, Linear, Shard, ShardWriter, into_shards
@@ -199,7 +199,7 @@ def _resume(partial: Path, request: dict[str, Any]) -> dict[str, str]:
             done = {
                 name: known
                 for name, known in progress["shards"].items()
-                if (partial / name).is_file() and hash_file(partial / name) == known
+                if (partial / name).is_file() and fingerprint_file(partial / name) == known
             }
     if not done:
         shutil.rmtree(partial, ignore_errors=True)

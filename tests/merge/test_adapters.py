@@ -9,9 +9,8 @@ from rounding import wrongly_rounded
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from alloy.artifact import fingerprint_model
 from alloy.errors import InputError
-from merge.checkpoint import fingerprint, open_checkpoint
+from merge.checkpoint import open_checkpoint
 from merge.stream import merge_checkpoints
 from merge.weights import Files, read_values
 
@@ -130,7 +129,3 @@ def test_an_adapter_of_another_base_is_refused(base: Path, tmp_path: Path) -> No
     file.unlink()
     with pytest.raises(InputError, match="has no adapter_model.safetensors"):
         open_checkpoint(folder, "chat")
-
-
-def test_the_fingerprint_is_that_of_every_other_stage(base: Path) -> None:
-    assert fingerprint(base) == fingerprint_model(base)
