@@ -85,7 +85,7 @@ class Reciting:
     """Pays for every token of a demonstration's turn and then writes that turn."""
 
     def __init__(self, engine: Any, recitals: Sequence[tuple[list[int], list[list[int]]]]) -> None:
-        self.engine, self.grace = engine, 0
+        self.engine, self.grace, self.batch_size = engine, 0, engine.batch_size
         self.conversations = [(prompt, list(turns)) for prompt, turns in recitals]
 
     def generate(
@@ -95,10 +95,15 @@ class Reciting:
         seed: int,
         budgets: Sequence[int | None] | None = None,
         max_tokens: Sequence[int] | None = None,
+        states: Sequence[Any] | None = None,
     ) -> list[Generation]:
         turns = [self._next(list(prompt)) for prompt in prompts]
-        self.engine.generate(prompts, sampling, seed, max_tokens=[len(turn) for turn in turns])
-        return [Generation(turn, [0] * len(turn), True, [0.0] * len(turn)) for turn in turns]
+        limits = [len(turn) for turn in turns]
+        written = self.engine.generate(prompts, sampling, seed, max_tokens=limits, states=states)
+        return [
+            Generation(turn, [0] * len(turn), True, [0.0] * len(turn), drawn.state)
+            for turn, drawn in zip(turns, written, strict=True)
+        ]
 
     def _next(self, prompt: list[int]) -> list[int]:
         for asked, turns in self.conversations:

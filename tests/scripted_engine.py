@@ -10,6 +10,9 @@ from alloy.rollout.engine import Generation, Sampling
 class Script:
     """An engine that writes what it is told, conversation by conversation, turn by turn."""
 
+    grace = 0
+    batch_size = None
+
     def __init__(self, tokenizer: Any, scripts: Sequence[Sequence[str]], end: str = TURN_CLOSE) -> None:
         self.tokenizer, self.end = tokenizer, end
         self.scripts = [list(script) for script in scripts]
@@ -23,6 +26,7 @@ class Script:
         seed: int,
         budgets: Sequence[int | None] | None = None,
         max_tokens: Sequence[int] | None = None,
+        states: Sequence[Any] | None = None,
     ) -> list[Generation]:
         self.seen.append((len(prompts), list(budgets or [])))
         self.prompts += [list(prompt) for prompt in prompts]

@@ -69,6 +69,7 @@ class Echo:
     """An engine that says the same to everything, and remembers what it was asked."""
 
     grace = 0
+    batch_size = None
 
     def __init__(self, tokenizer: Any) -> None:
         self.ids = tokenizer.encode(f"yes{TURN_CLOSE}", add_special_tokens=False)
@@ -83,6 +84,7 @@ class Echo:
         seed: int,
         budgets: Sequence[int | None] | None = None,
         max_tokens: Sequence[int] | None = None,
+        states: Sequence[Any] | None = None,
     ) -> list[Generation]:
         self.calls.append(len(prompts))
         self.budgets += list(budgets or [])

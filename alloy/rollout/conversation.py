@@ -4,6 +4,7 @@ Tokens that the policy wrote are kept as they are: what the world says is tokeni
 appended, so that nothing is ever tokenised twice.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from alloy.chat import parse_completion
 from alloy.environments.registry import Environments
 from alloy.environments.task import Message, Task, World
-from alloy.rollout.engine import Engine, Sampling
+from alloy.rollout.engine import Engine, Generation, Sampling
 from alloy.template import chat_template, encode_prompt, tool_turn_ids
 from alloy.tool_calls import Notation
 from alloy.verify.verdict import Verdict
@@ -75,7 +76,7 @@ def roll_out(
     *,
     judge: bool = True,
 ) -> list[Rollout]:
-    """One rollout a task, all in step: each round generates for every conversation that goes on.
+    """One rollout a task, as many in step as the engine takes at once.
 
     Args:
         thinking: on or off, for each task.
@@ -86,40 +87,13 @@ def roll_out(
         for task, on in zip(tasks, thinking, strict=True)
     ]
     worlds: list[World | None] = [environments[task.environment].open(task) for task in tasks]
-    # Behind a prompt without tools there may be a world all the same, to see whether one is called.
-    called = any(world is not None for world in worlds)
-    notation: Notation = chat_template(tokenizer).notation if called else "hermes"
-    active = list(range(len(rollouts)))
-    for turn in range(plan.max_turns):
-        if not active:
-            break
-        generations = engine.generate(
-            [rollouts[i].prompt_ids + rollouts[i].token_ids for i in active],
-            plan.sampling,
-            seed * 1000 + turn,
-            budgets=[plan.budget if rollouts[i].thinking else None for i in active],
-        )
-        going_on = []
-        for index, generation in zip(active, generations, strict=True):
-            rollout = rollouts[index]
-            start = len(rollout.token_ids)
-            rollout.token_ids += generation.token_ids
-            rollout.completion_mask += [1 - forced for forced in generation.forced]
-            rollout.logprobs += generation.logprobs or [0.0] * len(generation.token_ids)
-            rollout.turns.append((start, len(rollout.token_ids)))
-            text = tokenizer.decode(generation.token_ids, skip_special_tokens=False)
-            message = parse_completion(
-                text.removesuffix(tokenizer.eos_token), rollout.thinking, notation, rollout.task.tools
-            )
-            rollout.messages.append(message)
-            rollout.finished = generation.finished
-            answers = _answer(message, worlds[index]) if generation.finished else []
-            if answers and turn + 1 < plan.max_turns:
-                _append_answers(rollout, answers, tokenizer)
-                going_on.append(index)
-            elif answers:
-                rollout.finished = False
-        active = going_on
+    order = list(range(len(rollouts)))
+    size = engine.batch_size or max(len(order), 1)
+    if len(order) > size:  # longest first: conversations of like lengths pad little
+        order.sort(key=lambda i: -len(rollouts[i].prompt_ids))
+    for start in range(0, len(order), size):
+        group = [(rollouts[i], worlds[i]) for i in order[start : start + size]]
+        _converse(group, engine, tokenizer, plan, random.Random(f"{seed}/{start}"))
     if judge:
         verdicts = environments.judge(
             [(r.task, r.messages, w) for r, w in zip(rollouts, worlds, strict=True)]
@@ -127,6 +101,56 @@ def roll_out(
         for rollout, verdict in zip(rollouts, verdicts, strict=True):
             rollout.verdict = verdict
     return rollouts
+
+
+def _converse(
+    group: Sequence[tuple[Rollout, World | None]],
+    engine: Engine,
+    tokenizer: "PreTrainedTokenizerBase",
+    plan: RolloutPlan,
+    rng: random.Random,
+) -> None:
+    """Each round generates for every conversation of the group that goes on."""
+    # Behind a prompt without tools there may be a world all the same, to see whether one is called.
+    called = any(world is not None for _, world in group)
+    notation: Notation = chat_template(tokenizer).notation if called else "hermes"
+    active = [(rollout, world, None) for rollout, world in group]
+    for turn in range(plan.max_turns):
+        if not active:
+            break
+        last = turn + 1 == plan.max_turns
+        generations = engine.generate(
+            [rollout.prompt_ids + rollout.token_ids for rollout, _, _ in active],
+            plan.sampling,
+            rng.getrandbits(31),
+            budgets=[plan.budget if rollout.thinking else None for rollout, _, _ in active],
+            states=[state for _, _, state in active] if called and not last else None,
+        )
+        going_on = []
+        for (rollout, world, _), generation in zip(active, generations, strict=True):
+            message = _append_turn(rollout, generation, tokenizer, notation)
+            answers = _answer(message, world) if generation.finished else []
+            rollout.finished = generation.finished and not (answers and last)
+            if answers and not last:
+                _append_answers(rollout, answers, tokenizer)
+                going_on.append((rollout, world, generation.state))
+        active = going_on
+
+
+def _append_turn(
+    rollout: Rollout, generation: Generation, tokenizer: "PreTrainedTokenizerBase", notation: Notation
+) -> Message:
+    start = len(rollout.token_ids)
+    rollout.token_ids += generation.token_ids
+    rollout.completion_mask += [1 - forced for forced in generation.forced]
+    rollout.logprobs += generation.logprobs or [0.0] * len(generation.token_ids)
+    rollout.turns.append((start, len(rollout.token_ids)))
+    text = tokenizer.decode(generation.token_ids, skip_special_tokens=False)
+    message = parse_completion(
+        text.removesuffix(tokenizer.eos_token), rollout.thinking, notation, rollout.task.tools
+    )
+    rollout.messages.append(message)
+    return message
 
 
 def _answer(message: Message, world: World | None) -> list[str]:
@@ -149,7 +173,7 @@ def sample_row(
     rollout: Rollout, tokenizer: "PreTrainedTokenizerBase", step: int, **more: Any
 ) -> dict[str, Any]:
     """A line of samples.jsonl."""
-    verdict = rollout.verdict or Verdict(None, "error", "not judged")
+    verdict = rollout.verdict
     return {
         "step": step,
         "environment": rollout.task.environment,
@@ -157,7 +181,7 @@ def sample_row(
         "thinking": rollout.thinking,
         "prompt": "\n".join(str(turn.get("content") or "") for turn in rollout.task.messages),
         "completion": tokenizer.decode(rollout.token_ids, skip_special_tokens=False),
-        "reward": verdict.reward,
-        "status": verdict.status,
+        "reward": verdict.reward if verdict else None,
+        "status": verdict.status if verdict else "not judged",
         **more,
     }

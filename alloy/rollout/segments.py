@@ -10,7 +10,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alloy.errors import InputError
 from alloy.rollout.budget import BudgetTokens, ThinkingBudget
@@ -58,6 +58,7 @@ class SegmentedEngine(ABC):
         grace: tokens past a thinking budget after which the close is forced.
     """
 
+    batch_size: int | None = None
     room_setting: str
     """The name of what limits a prompt and its completion together."""
 
@@ -81,6 +82,7 @@ class SegmentedEngine(ABC):
         seed: int,
         budgets: Sequence[int | None] | None = None,
         max_tokens: Sequence[int] | None = None,
+        states: Sequence[Any] | None = None,  # vLLM finds the beginning of a prompt again by itself
     ) -> list[Generation]:
         if sampling.temperature > _MAX_TEMPERATURE:
             raise InputError(

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from alloy.rollout.budget import BudgetTokens, ThinkingBudget
 from alloy.rollout.engine import Generation, Sampling
+from alloy.rollout.kept_keys import KeptKeys, keep, recall
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,6 +39,7 @@ class TransformersEngine:
         seed: int,
         budgets: Sequence[int | None] | None = None,
         max_tokens: Sequence[int] | None = None,
+        states: Sequence[KeptKeys | None] | None = None,
     ) -> list[Generation]:
         training = self.model.training
         self.model.eval()
@@ -48,9 +49,13 @@ class TransformersEngine:
         order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size]
-            states = [self._budget(budgets[i]) if budgets is not None else None for i in chosen]
             generations = self._decode(
-                [prompts[i] for i in chosen], sampling, f"{seed}/{start}", states, [limits[i] for i in chosen]
+                [prompts[i] for i in chosen],
+                sampling,
+                f"{seed}/{start}",
+                [self._budget(budgets[i]) if budgets is not None else None for i in chosen],
+                [limits[i] for i in chosen],
+                [states[i] for i in chosen] if states is not None else None,
             )
             for index, generation in zip(chosen, generations, strict=True):
                 found[index] = generation
@@ -69,12 +74,16 @@ class TransformersEngine:
         seed: str,
         budgets: Sequence[ThinkingBudget | None],
         limits: Sequence[int],
+        states: Sequence[KeptKeys | None] | None,
     ) -> list[Generation]:
         device = self.model.device
         generator = torch.Generator(device).manual_seed(_number(seed))
-        input_ids, mask = _pad_left(prompts, self.tokenizer.pad_token_id, device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self.model.config)
+        kept_keys = states or [None] * len(prompts)
+        cache, read = recall(kept_keys, self.model.config, device)
+        unread = [p[k.tokens if k is not None else 0 :] for p, k in zip(prompts, kept_keys, strict=True)]
+        input_ids, mask = _pad_left(unread, self.tokenizer.pad_token_id, device)
+        mask = torch.cat([read, mask], dim=1)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, read.shape[1] :]
         found = [Generation([], [], False, []) for _ in prompts]
         alive = list(range(len(prompts)))
         while alive:
@@ -102,6 +111,8 @@ class TransformersEngine:
                 generation.finished = written[row] == self.end_of_turn
                 if not generation.finished and len(generation.token_ids) < limits[index]:
                     kept.append(row)
+                elif states is not None:
+                    generation.state = keep(cache, row, mask)
             if not kept:
                 break
             input_ids = torch.tensor([[written[row]] for row in kept], device=device)

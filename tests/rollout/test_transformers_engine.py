@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from alloy.chat import THINK_CLOSE
 from alloy.rollout.budget import BudgetTokens, count_thinking
 from alloy.rollout.engine import Generation, Sampling
+from alloy.rollout.kept_keys import keep, roomy_cache
 from alloy.rollout.transformers_engine import TransformersEngine, _draw
 from alloy.template import encode_prompt
 
@@ -117,6 +119,44 @@ def test_a_seed_repeats_and_another_does_not(engine: TransformersEngine) -> None
     # The same prompt twice in a batch is drawn twice.
     twice = engine.generate([given[3]] * 2, Sampling(12), 1)
     assert twice[0].token_ids != twice[1].token_ids
+
+
+def second_turns(engine: TransformersEngine, count: int) -> tuple[list[list[int]], list[Any]]:
+    """Prompts that go on from a first turn, each with words of the world behind it, and its kept state."""
+    given = prompts(count)
+    first = engine.generate(given, GREEDY, 0, states=[None] * count)
+    world = random.Random(1)
+    more = [[world.randrange(3, 590) for _ in range(world.choice((1, 4, 11)))] for _ in given]
+    return [p + g.token_ids + m for p, g, m in zip(given, first, more, strict=True)], [g.state for g in first]
+
+
+def test_a_conversation_goes_on_from_what_was_read_of_it(engine: TransformersEngine) -> None:
+    given, states = second_turns(engine, 12)
+    engine.batch_size = 5
+    again = engine.generate(given, GREEDY, 0)
+    # Some go on and others begin, as in a batch that a new conversation joins.
+    kept = [None if row % 4 == 1 else state for row, state in enumerate(states)]
+    found = engine.generate(given, GREEDY, 0, states=kept)
+    assert [g.token_ids for g in found] == [g.token_ids for g in again]
+    for one, other in zip(found, again, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+def test_only_what_was_not_read_is_read(engine: TransformersEngine) -> None:
+    (given, *_), (state, *_) = second_turns(engine, 1)
+    read: list[int] = []
+    hook = engine.model.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    (found,) = engine.generate([given], Sampling(3, 0.0), 0, states=[state])
+    hook.remove()
+    assert read == [len(given) - state.tokens] + [1] * (len(found.token_ids) - 1)
+
+
+def test_a_cache_of_more_than_keys_and_values_is_not_kept(engine: TransformersEngine) -> None:
+    cache = roomy_cache(engine.model.config)
+    cache.layers[0] = DynamicSlidingWindowLayer(sliding_window=4)
+    assert keep(cache, 0, torch.ones(1, 3)) is None
 
 
 def test_the_model_s_mode_is_left_as_it_was(engine: TransformersEngine) -> None:
