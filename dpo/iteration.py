@@ -186,11 +186,10 @@ class Loop:
     ) -> None:
         """DPO from `policy` on its own pairs, saved into the iteration's folder."""
         tokenizer = load_tokenizer(policy)
-        columns = ("prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask")
         trainer = WrittenTokensDPOTrainer(
             model=load_model(policy),
             args=to_trl(self.config, part, seed),
-            train_dataset=Dataset.from_list([{key: row[key] for key in columns} for row in rows]),
+            train_dataset=_shared_dataset(rows, part.folder / "pairs"),
             processing_class=tokenizer,
             data_collator=PairCollator(tokenizer.pad_token_id),
             peft_config=lora_to_peft(self.config.lora),
@@ -200,6 +199,20 @@ class Loop:
         trainer.train(resume_from_checkpoint=checkpoint)
         save_trained(trainer, tokenizer, part.folder / "model")
         shutil.rmtree(part.checkpoints, ignore_errors=True)
+        shutil.rmtree(part.folder / "pairs", ignore_errors=True)
+
+
+def _shared_dataset(rows: list[dict[str, Any]], folder: Path) -> Dataset:
+    """The tokens of the pairs, in files that all processes read.
+
+    TRL's main process writes the reference's log-probabilities beside the dataset's own files, and the other
+    processes read them there: of a dataset in memory each process would look into a folder of its own.
+    """
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask")
+    if is_main_process():
+        Dataset.from_list([{key: row[key] for key in columns} for row in rows]).save_to_disk(str(folder))
+    PartialState().wait_for_everyone()
+    return Dataset.load_from_disk(str(folder))
 
 
 def _validation(rollouts: Iterable[Rollout]) -> Validation:

@@ -171,6 +171,7 @@ def launch(config: str, tmp_path: Path, module: str, stage: str, parent: Path) -
         ("cpu-ddp", "sft", "sft-1", "base"),
         ("cpu-zero3", "sft", "sft-1", "base"),
         ("cpu-ddp", "grpo", "grpo", "sft-3"),
+        ("cpu-ddp", "dpo", "dpo", "sft-3"),
     ],
 )
 def test_two_processes_train_together(
