@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 export PYTHONPATH := $(CURDIR)
 export HF_HUB_OFFLINE ?= $(if $(filter %/cpu.txt,$(LOCK)),1,0)
 
-.PHONY: help setup demo test check bench sft grpo dpo rlhf merge evaluate report status clean
+.PHONY: help setup demo test check bench sft grpo dpo rlhf merge evaluate report status plan clean
 
 help: ## This menu
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,7 +38,7 @@ check: setup ## Lint, formatting, types
 	$(VENV)/bin/mypy
 
 bench: setup ## Measure beside the peers; WORKBENCH=DIR names WorkBench's files
-	for name in packing preparation sft_throughput blend_memory verifiers grpo tool_rollouts rollouts; do $(PY) -m bench.$$name || exit 1; done
+	for name in packing preparation sft_throughput blend_memory verifiers grpo tool_rollouts rollouts budget merge; do $(PY) -m bench.$$name || exit 1; done
 	@$(if $(WORKBENCH),$(PY) -m bench.tool_verdicts --data $(WORKBENCH),echo "bench.tool_verdicts is left out: name the folder with WorkBench's files, WORKBENCH=DIR")
 
 sft grpo dpo rlhf merge: setup ## One kind of stage of a recipe: make sft RECIPE=smollm2
@@ -49,6 +49,9 @@ evaluate: setup ## The evaluation stage of a recipe, with what it needs
 
 report: setup ## One HTML file of a recipe's run
 	$(PY) -m alloy report runs/$(notdir $(RECIPE))
+
+plan: setup ## What a recipe would take: steps, tokens, memory, hours; nothing is run
+	$(PY) -m alloy plan $(RECIPE)
 
 status: setup ## What is finished, stale, missing
 	$(PY) -m alloy status $(RECIPE)

@@ -11,7 +11,10 @@ COMMANDS = {
     "status": ("alloy.commands", "what is finished, stale, missing: status RECIPE"),
     "evaluate": ("alloy.evaluate.command", "measure a model: evaluate MODEL --suites math,tools --out DIR"),
     "verify": ("alloy.verify.command", "judge completions: verify VERIFIER < in.jsonl > out.jsonl"),
+    "plan": ("alloy.plan.command", "what a recipe would take, before it runs: plan RECIPE [--devices 8]"),
     "simulate": ("alloy.simulate.command", "a model plays user, assistant and API: simulate CONFIG.yaml"),
+    "serve": ("alloy.serve.command", "an OpenAI-compatible server with thinking budgets: serve MODEL"),
+    "chat": ("alloy.terminal.command", "talk to a model: chat MODEL, or chat --url http://127.0.0.1:8000/v1"),
     "report": ("alloy.report.command", "one HTML file of a run: report runs/demo"),
 }
 

@@ -170,6 +170,12 @@ def resolve_parent(path: str | Path, kinds: tuple[Kind, ...] = ("policy",), role
         InputError: nothing there, or an artifact of a kind that this role does not take.
     """
     path = Path(path)
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        if "adapter" not in kinds:
+            raise InputError(
+                f"{role}: {path} is an adapter, this stage needs a {' or '.join(kinds)}. Merge it into its base first."
+            )
+        return Parent(path=path, lineage=Lineage(path=str(path), fingerprint=fingerprint_model(path)))
     if (path / "artifact.json").is_file() or not (path / "config.json").is_file():
         artifact = read_artifact(path)
         if artifact.kind not in kinds:

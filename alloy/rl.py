@@ -173,7 +173,8 @@ class PolicyTrainer(GRPOTrainer):
     def profiled(self) -> bool:
         return any(draw.pass_rates for draw in self.sampler.draws.values())
 
-    def after_step(self) -> None:
+    def after_step(self) -> bool:
+        """What is measured after a step; whether training stops here."""
         step, last = self.state.global_step, self.args.max_steps
         validation, curriculum = self.alloy_config.validation, self.alloy_config.curriculum
         if validation is not None and (step % validation.every_steps == 0 or step == last):
@@ -181,6 +182,14 @@ class PolicyTrainer(GRPOTrainer):
         again = curriculum.again_every_steps if curriculum is not None else None
         if again and step % again == 0 and step < last:
             self._profile(None)
+        patience = validation.patience if validation is not None else None
+        if patience is None or self.selection.waited() < patience or step == last:
+            return False
+        say(
+            f"  stops at step {step} of {last}: no step after {self.selection.kept()} was better on the held-out "
+            f"tasks in {self.selection.waited()} measurements, validation.patience = {patience}"
+        )
+        return True
 
     def _profile(self, key: str | None) -> None:
         """Measure every task's pass rate, or read what was measured of the same policy before."""
@@ -232,6 +241,9 @@ class PolicyTrainer(GRPOTrainer):
         say(f"  held out, step {step}: {told}  mean {entry['mean']:.3f}{fell}{' (best)' if best else ''}")
         for label, cell in entry["environments"].items():
             self._metrics["train"][f"validation/{label}"].append(cell["value"])
+        for name, cells in entry["beside"].items():
+            for label, cell in cells.items():
+                self._metrics["train"][f"validation/{label}/{name}"].append(cell["value"])
         if best:
             self._write_candidate(self.selection.folder(step))
         if not self.alloy_config.train.save_steps:
@@ -421,7 +433,8 @@ class _Moments(TrainerCallback):
         self.trainer.begin()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.trainer.after_step()
+        if self.trainer.after_step():
+            control.should_training_stop = True
 
 
 class _EngineContext:

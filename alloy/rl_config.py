@@ -190,6 +190,8 @@ class ValidationConfig(Config):
     """Of every environment."""
     every_steps: int = Field(gt=0)
     """Optimizer updates between two measurements; the parent and the last step are measured in any case."""
+    patience: int | None = Field(None, gt=0)
+    """Measurements in a row without a step that is better than all before, after which training stops."""
 
 
 class PolicyOptimisationConfig(TrainingConfig):

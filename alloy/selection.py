@@ -76,6 +76,11 @@ class Selection:
         allowed = [entry for entry in there if not entry["fell"]]
         return int(max(allowed, key=lambda entry: (entry["mean"], -entry["step"]))["step"]) if allowed else 0
 
+    def waited(self) -> int:
+        """Measurements since the step that is the best so far."""
+        kept = self.kept()
+        return sum(entry["step"] > kept for entry in self.entries)
+
     def entry(self, step: int) -> dict[str, Any]:
         return next(entry for entry in self.entries if entry["step"] == step)
 

@@ -1,8 +1,9 @@
 """Two checkpoints of random bfloat16 weights merged, beside mergekit: time, memory, right roundings.
 
 mergekit pins libraries that Alloy's do not fit to, so it gets an environment of its own under the cache
-folder. Each system is a process of its own, in turn, and its result is removed before the next. The floor
-is what the disk needs: both parents read, one written, synced.
+folder; the checkpoints are made once and lie there, too. Each system is a process of its own, from its start
+to its end, in turn, and its result is removed before the next; ours hashes what it writes and syncs it.
+The floor is what the disk needs: both parents read, one written, synced.
 """
 
 import json
@@ -22,10 +23,18 @@ from bench.merge_checkpoints import LAYERS, layers_of, size_of, write_checkpoint
 from bench.outcome import parser, ratio_interval, tell
 
 ALPHA = 0.3
-MERGEKIT = "0.1.4"
-TRANSFORMERS = "4.57.3"
-"""The newest major release that mergekit imports under; with 5.x its own classes are left undefined."""
+MERGEKIT = "0.1.5"
 _AT_ONCE = 1 << 22
+# A small process between: one that is started by this one would count this one's memory as its own.
+_LAUNCHER = """
+import os, sys, time
+began = time.perf_counter()
+to_errors = [(os.POSIX_SPAWN_DUP2, 2, 1)]
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=to_errors)
+_, status, usage = os.wait4(child, 0)
+print(time.perf_counter() - began, usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status) != 0)
+"""
 
 
 def main() -> None:
@@ -33,36 +42,53 @@ def main() -> None:
     arguments.add_argument("--runs", type=int, default=3)
     arguments.add_argument("--layers", type=int, default=LAYERS, help="of a Llama; 19 are 1.28B weights")
     arguments.add_argument(
-        "--growth", default="0.3,0.6,1.2,2.4,4", help="GiB a parent; fewer where disk ends"
+        "--growth",
+        nargs="?",
+        const="0.3,0.6,1.2,2.4,4",
+        default="",
+        help="ours alone on parents of so many GiB, too; %(const)s when none are named",
     )
-    arguments.add_argument("--folder", type=Path, help="for the checkpoints; a temporary one otherwise")
+    arguments.add_argument("--folder", type=Path, help="for the checkpoints; the cache folder otherwise")
     arguments.add_argument("--without-mergekit", action="store_true")
     given = arguments.parse_args()
     mergekit = None if given.without_mergekit else environment()
-    with tempfile.TemporaryDirectory(dir=given.folder) as name:
-        folder = Path(name)
-        need_disk(folder, 3 * size_of(given.layers))
-        result, rows = compare(folder, given.layers, given.runs, mergekit)
-        result["growth"] = growth(folder, [float(gib) for gib in given.growth.split(",") if gib])
-    for point in result["growth"]:
+    folder = given.folder or cache_folder() / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    parents = made_once(folder, given.layers)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        need_disk(folder, size_of(given.layers))
+        result, rows = compare(parents, Path(work), given.layers, given.runs, mergekit)
+        grown = growth(Path(work), [float(gib) for gib in given.growth.split(",") if gib])
+    if grown:
+        result["growth"] = grown
+    for point in grown:
         rows.append(
             [f"{point['gib']:.1f} GiB a parent", f"{point['seconds']:.1f}", f"{point['memory_gib']:.2f}", ""]
         )
-    for key in ("ratio", "floor_ratio"):
+    for key, said in (("ratio", "mergekit / ours"), ("floor_ratio", "ours / floor")):
         if key in result:
             value, low, high = result[key]
-            rows.append([key.replace("_", " "), f"{value:.2f} [{low:.2f}, {high:.2f}]", "", ""])
+            rows.append([said, f"{value:.2f} [{low:.2f}, {high:.2f}]", "", ""])
     columns = ["system", "seconds", "peak GiB", "rounded right, %"]
     tell(f"two checkpoints of {size_of(given.layers) / 2**30:.1f} GiB", columns, rows, result, given.json)
 
 
+def made_once(folder: Path, layers: int) -> list[Path]:
+    """The two parents, written where they are not there yet."""
+    parents = [folder / f"merge-{layers}-layers-{role}" for role in ("reasoning", "chat")]
+    for seed, parent in enumerate(parents):
+        if not parent.is_dir():
+            need_disk(folder, size_of(layers))
+            partial = parent.with_name(parent.name + ".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            write_checkpoint(partial, layers, seed).replace(parent)
+    return parents
+
+
 def compare(
-    folder: Path, layers: int, runs: int, mergekit: Path | None
+    parents: list[Path], folder: Path, layers: int, runs: int, mergekit: Path | None
 ) -> tuple[dict[str, Any], list[list[str]]]:
     """The systems in turn on the same two checkpoints."""
-    parents = [
-        write_checkpoint(folder / role, layers, seed) for seed, role in enumerate(("reasoning", "chat"))
-    ]
     systems = ["floor", "ours", *(["mergekit"] if mergekit else [])]
     found: dict[str, list[dict[str, float]]] = {system: [] for system in systems}
     # Compiled once for all runs to come, as the peer's byte code is.
@@ -84,7 +110,14 @@ def compare(
                     point["right"] = share_right(parents, out)
             found[system].append(point)
             shutil.rmtree(out)
-    rows, result = [], {"weights": size_of(layers) // 2, "alpha": ALPHA, "load": os.getloadavg()[0]}
+    rows: list[list[str]] = []
+    result: dict[str, Any] = {}
+    # The ratio comes first.
+    for key, above, below in (("ratio", "mergekit", "ours"), ("floor_ratio", "ours", "floor")):
+        if above in found:
+            pairs = zip(found[above], found[below], strict=True)
+            result[key] = ratio_interval([a["seconds"] / b["seconds"] for a, b in pairs])
+    result |= {"weights": size_of(layers) // 2, "alpha": ALPHA, "load": os.getloadavg()[0]}
     for system, points in found.items():
         seconds = [point["seconds"] for point in points]
         memory, right = max(point["memory_gib"] for point in points), points[0].get("right")
@@ -93,12 +126,6 @@ def compare(
         rows.append(
             [system, told, f"{memory:.2f}" if memory else "", "" if right is None else f"{100 * right:.4f}"]
         )
-    for key, above, below in (("ratio", "mergekit", "ours"), ("floor_ratio", "ours", "floor")):
-        if above in found:
-            pairs = zip(found[above], found[below], strict=True)
-            result[key] = ratio_interval([a["seconds"] / b["seconds"] for a, b in pairs])
-    shutil.rmtree(parents[0])
-    shutil.rmtree(parents[1])
     return result, rows
 
 
@@ -149,26 +176,25 @@ def environment() -> Path:
 
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        torch = f"torch=={version('torch').split('+')[0]}"
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        for wanted in (torch, f"mergekit=={MERGEKIT}", f"transformers=={TRANSFORMERS}"):
-            subprocess.run([*pip, wanted], check=True)
+        # The same torch on both sides.
+        torch = f"torch=={version('torch').split('+')[0]}"
+        subprocess.run([*pip, torch], check=True)
+        subprocess.run([*pip, torch, f"mergekit=={MERGEKIT}"], check=True)
     return python
 
 
 def measured(command: list[str]) -> dict[str, float]:
     """Seconds of a process from its start, and its peak resident memory with mapped pages, GiB."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.getcwd()}
-    began = time.perf_counter()
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+        launched = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command]
+        done = subprocess.run(launched, env=environment, stdout=subprocess.PIPE, stderr=said, check=False)
+        if done.returncode:
             said.seek(0)
             raise SystemExit(f"{command[0]} failed: {said.read().decode(errors='replace')[-2000:]}")
-    return {"seconds": seconds, "memory_gib": usage.ru_maxrss / 2**20}
+    seconds, kilobytes = done.stdout.split()
+    return {"seconds": float(seconds), "memory_gib": float(kilobytes) / 2**20}
 
 
 def floor(parents: list[Path], out: Path) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from alloy.artifact import fingerprint_json, fingerprint_model
 from alloy.errors import InputError
 from merge.checkpoint import (
+    ADAPTER,
     Adapter,
     Checkpoint,
     Entry,
@@ -27,16 +28,9 @@ def open_adapter(folder: Path, role: Role) -> Checkpoint:
     Raises:
         InputError: no base there, or an adapter that is more than low-rank products.
     """
-    config = read_json(folder / "adapter_config.json")
+    config = read_json(folder / ADAPTER)
     _check_kind(folder, role, config)
-    base = Path(str(config.get("base_model_name_or_path")))
-    if not base.is_dir():
-        base = folder / base
-    if not base.is_dir():
-        raise InputError(
-            f"{role}: {folder} is an adapter of {config.get('base_model_name_or_path')!r}, and there is no "
-            "such folder. Fetch the base and set base_model_name_or_path in adapter_config.json to it."
-        )
+    base = _base(folder, role, config)
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
         raise InputError(f"{role}: {folder} has no adapter_model.safetensors. Save the adapter again.")
@@ -48,6 +42,26 @@ def open_adapter(folder: Path, role: Role) -> Checkpoint:
         fingerprint=fingerprint_json([under.fingerprint, fingerprint_model(folder)]),
         entries=entries,
     )
+
+
+def base_fingerprint(path: Path) -> str | None:
+    """The identity of what a LoRA adapter, or a run whose model is one, adapts; None for any other folder."""
+    for folder in (path, path / "model"):
+        if (folder / ADAPTER).is_file():
+            base = _base(folder, "base", read_json(folder / ADAPTER))
+            return open_checkpoint(base, "base").fingerprint
+    return None
+
+
+def _base(folder: Path, role: Role, config: dict[str, Any]) -> Path:
+    named = str(config.get("base_model_name_or_path"))
+    found = next((path for path in (Path(named), folder / named) if path.is_dir()), None)
+    if found is None:
+        raise InputError(
+            f"{role}: {folder} is an adapter of {named!r}, and there is no such folder. "
+            "Fetch the base and set base_model_name_or_path in adapter_config.json to it."
+        )
+    return found
 
 
 def _check_kind(folder: Path, role: Role, config: dict[str, Any]) -> None:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from merge.checkpoint import Checkpoint
-from merge.groups import GROUPS, Alpha, told
+from merge.groups import Alpha, told
 
 
-def model_card(
-    reasoning: Checkpoint,
-    chat: Checkpoint,
+def linear_card(
+    parents: Sequence[Checkpoint],
     alpha: Alpha,
     notes: list[str],
     shards: dict[str, str],
@@ -25,14 +24,14 @@ def model_card(
         shares, groups = (f"{1 - alpha:g}", f"{alpha:g}"), ""
     else:
         shares = "by group", "by group"
-        rows = "".join(f"| {group} | {alpha[group]:g} |\n" for group in GROUPS)
-        groups = f"\n| modules | alpha |\n|---|---|\n{rows}"
-    chosen = f"## How alpha was chosen\n\n{table}\n\n" if table else ""
+        rows = "".join(f"| {group} | {value:g} |\n" for group, value in alpha.items())
+        groups = f"\n| tensors | alpha |\n|---|---|\n{rows}"
     return _card(
         f"Every weight is (1 - alpha) * reasoning + alpha * chat with **alpha = {told(alpha)}**: the exact "
         f"value,\nrounded once to the weight's own dtype.\n{groups}",
-        list(zip((reasoning, chat), shares, strict=True)),
-        chosen,
+        list(zip(parents, shares, strict=True)),
+        "How alpha was chosen",
+        table,
         notes,
         shards,
     )
@@ -44,15 +43,17 @@ def methods_card(
     parents: Sequence[Checkpoint],
     notes: list[str],
     shards: dict[str, str],
+    table: str,
 ) -> str:
-    """As `model_card`, of a merge by another method."""
+    """As `linear_card`, of a merge by another method."""
     weights = [f"{weight:g}" for weight in options.get("weights", [])]
     shares = weights + [""] * (len(parents) - len(weights))
     given = ", ".join(f"{name} = {value}" for name, value in options.items())
     return _card(
         f"Merged by **{method}** ({given}) in float64, rounded once to the weight's own dtype.\n",
         list(zip(parents, shares, strict=True)),
-        "",
+        "How the options were chosen",
+        table,
         notes,
         shards,
     )
@@ -61,12 +62,14 @@ def methods_card(
 def _card(
     about: str,
     parents: Sequence[tuple[Checkpoint, str]],
-    chosen: str,
+    title: str,
+    table: str,
     notes: list[str],
     shards: dict[str, str],
 ) -> str:
     rows = "\n".join(f"| {p.role} | {share} | {p.path} | `{p.fingerprint}` |" for p, share in parents)
     files = "\n".join(f"| {name} | `{known}` |" for name, known in sorted(shards.items()))
+    chosen = f"## {title}\n\n{table}\n\n" if table else ""
     kept = "".join(f"- {note}\n" for note in notes)
     return f"""---
 library_name: transformers

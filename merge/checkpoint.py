@@ -21,6 +21,7 @@ _OTHER_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32"
 _COMPARED_AT_ONCE = 4 << 20
 
 INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,15 @@ def open_checkpoint(path: str | Path, role: Role) -> Checkpoint:
         InputError: an unfinished run, no safetensors, a broken file, an adapter whose base is not there.
     """
     path = Path(path)
-    if (path / "adapter_config.json").is_file():
+    if (path / ADAPTER).is_file():
         return open_adapted(path, role)
-    return from_parent(resolve_parent(path, ("policy", "reward-model"), role), role)
+    return from_parent(resolve_parent(path, ("policy", "reward-model", "adapter"), role), role)
 
 
 def from_parent(parent: Parent, role: Role) -> Checkpoint:
     """As `open_checkpoint`, of a parent that is already resolved."""
     folder = parent.path
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER).is_file():
         return open_adapted(folder, role)
     if not (folder / "config.json").is_file():
         raise InputError(f"{role}: {folder} has no config.json. Name a Hugging Face model folder.")

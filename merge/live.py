@@ -1,60 +1,85 @@
-"""One model in memory whose weights become those of any alpha."""
+"""One model in memory whose weights become those of any merge of its parents."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from blake3 import blake3
 from torch import Tensor
 
 from alloy.policy import load_model
-from merge.checkpoint import FLOAT_BYTES
-from merge.interpolate import interpolate_into
+from merge.blender import Blend, Blender, Linear
 from merge.preflight import Plan
-from merge.tensors import TORCH_DTYPES, read_tensor
+from merge.shard import Shard, into_shards
+from merge.tensors import as_tensor
 from merge.weights import Files
 
 
 class LiveModel:
-    """Both parents, read once, and a model that is set to one blend of them after another.
+    """The parents, read once and held, and a model that is set to one blend of them after another.
 
     Its weights are those that a merge writes, bit for bit, widened to the precision of the evaluation
     as loading the written checkpoint would.
+
+    Args:
+        max_shard_bytes: of the files that a merge writes: their hashes are told beside the model.
     """
 
-    def __init__(self, plan: Plan, precision: str = "float32") -> None:
-        files = Files()
-        self._parents = [(p, read_tensor(files, p.reasoning), read_tensor(files, p.chat)) for p in plan.pairs]
-        files.close()
+    def __init__(self, plan: Plan, max_shard_bytes: int, precision: str = "float32") -> None:
+        self._shards = into_shards(plan.pairs, max_shard_bytes)
+        self._files = Files(keep=True)
         tied = plan.config.get("tie_word_embeddings")
         own = plan.donor.config.get("tie_word_embeddings")
         self.model: Any = load_model(
             plan.donor.folder, precision, **({} if tied == own else {"tie_word_embeddings": tied})
-        )
+        ).to("cuda" if torch.cuda.is_available() else "cpu")
         # Checkpoints of some models are regrouped when they are loaded (experts, fused projections).
-        self._in_place = {p.name for p in plan.pairs} <= self.model.state_dict().keys()
-
-    def weights(self, alpha: float) -> Iterator[tuple[str, Tensor]]:
-        """The tensors that a merge at this alpha writes, one at a time."""
-        for pair, reasoning, chat in self._parents:
-            if pair.dtype not in FLOAT_BYTES:
-                yield pair.name, reasoning
-                continue
-            out = torch.empty(reasoning.shape, dtype=TORCH_DTYPES[pair.dtype])
-            interpolate_into(out, reasoning, chat, alpha)
-            yield pair.name, out
+        self._in_place = {pair.name for pair in plan.pairs} <= self.model.state_dict().keys()
 
     @torch.no_grad()
-    def set(self, alpha: float) -> Any:
-        """Give the model the weights of this alpha.
+    def set(self, blend: Blend | Linear) -> tuple[Any, dict[str, str]]:
+        """Give the model the weights of this blend.
 
-        Returns: the model; the same object every time where its names are the checkpoint's.
+        Returns: the model (the same object every time where its names are the checkpoint's), and of every
+            file that a merge writes its name and the BLAKE3 hash of the bytes that the model was given.
         """
+        hashes: dict[str, str] = {}
         if self._in_place:
             state = self.model.state_dict()
-            for name, weight in self.weights(alpha):
+            for name, weight in self._weights(blend, hashes):
                 state[name].copy_(weight)
         else:
-            self.model = type(self.model).from_pretrained(
-                None, config=self.model.config, state_dict=dict(self.weights(alpha)), dtype=self.model.dtype
-            )
-        return self.model.eval()
+            weights = dict(self._weights(blend, hashes))
+            model = type(self.model)
+            self.model = model.from_pretrained(
+                None, config=self.model.config, state_dict=weights, dtype=self.model.dtype
+            ).to(self.model.device)
+        return self.model.eval(), hashes
+
+    def _weights(self, blend: Blend | Linear, hashes: dict[str, str]) -> Iterator[tuple[str, Tensor]]:
+        """The tensors of every file, one at a time; a file's hash is known after its last one."""
+        with Blender(self._files) as blender:
+            for shard in self._shards:
+                hasher = blake3(shard.header)
+                yield from _tensors(shard, blender, blend, hasher.update)
+                hashes[shard.name] = hasher.hexdigest()
+
+
+def _tensors(
+    shard: Shard, blender: Blender, blend: Blend | Linear, see: Callable[[memoryview], Any]
+) -> Iterator[tuple[str, Tensor]]:
+    pieces = blender.pieces(shard, blend)
+    for pair in shard.pairs:
+        # Memory of its own: a model that is built from a state may keep it.
+        whole = np.empty(pair.size, dtype=np.uint8)
+        at = 0
+        while at < pair.size:
+            piece, data = next(pieces)
+            assert piece.pair is pair
+            see(data)
+            whole[at : at + len(data)] = data
+            at += len(data)
+        yield pair.name, as_tensor(whole, pair.dtype).reshape(pair.reasoning.shape)
+    # At its end the last buffer is free again.
+    assert next(pieces, None) is None

@@ -1,25 +1,95 @@
 """Merges by the other methods: any number of models, and a base where the method has one."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from alloy.errors import InputError
+from merge.blender import Blend
 from merge.card import methods_card
 from merge.checkpoint import Checkpoint, Entry, open_checkpoint
-from merge.methods import METHODS, Facts, Part, check_options, needs_base
-from merge.preflight import Pair, Plan, preflight
-from merge.shard import Blend
-from merge.stream import MAX_SHARD_BYTES, MergeReport, Progress, publish
+from merge.methods import METHODS, Facts, Part, check_options, needs_base, swept_options
+from merge.mixture import MAX_SHARD_BYTES, MergeReport, Mixture, Setting, refuse
+from merge.pairs import Pair
+from merge.preflight import Plan, preflight
+from merge.publish import Progress
 from merge.weights import Files, Values, read_values
+
+
+class MethodMixture(Mixture):
+    """Models, and a base where the method has one, at any value of one of the method's options.
+
+    Args:
+        method: a name in `merge.methods.METHODS`; `options` are its keyword arguments.
+        base: what the models were trained from.
+        donor: the role of a parent: whose config, tokenizer and template to keep.
+        over: the option whose value is the setting, a number; "" where all are given.
+    Raises:
+        InputError: the parents do not fit, an option that makes no sense, a base that is missing or not used.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        options: Mapping[str, Any],
+        models: Sequence[Checkpoint],
+        base: Checkpoint | None,
+        *,
+        donor: str | None = None,
+        dtype: str | None = None,
+        over: str = "",
+    ) -> None:
+        if needs_base(method) != (base is not None):
+            raise InputError(
+                f"{method} needs a base: name what the models were trained from."
+                if base is None
+                else f"{method} has no base. Leave it out."
+            )
+        if over and over not in swept_options(method):
+            known = ", ".join(swept_options(method)) or "none"
+            raise InputError(
+                f"{method} cannot be swept over {over!r}: choose an option of its own that is one number ({known})."
+            )
+        self.method, self.options, self.over = method, dict(options), over
+        self.parents = [*models, *([base] if base else [])]
+        self.has_base = base is not None
+        self.asked = {"donor": donor, "dtype": dtype}
+        if not over:
+            self._options_at(None)
+        if len(self.parents) < 2:
+            raise InputError(f"{method} needs two models at least.")
+        known_roles = [parent.role for parent in self.parents]
+        if donor is not None and donor not in known_roles:
+            raise InputError(f"donor {donor}: choose from {', '.join(known_roles)}.")
+        self.plan = plan_of(self.parents, donor, dtype)
+
+    def _options_at(self, setting: Setting) -> dict[str, Any]:
+        options = {**self.options, self.over: setting} if self.over else self.options
+        try:
+            check_options(self.method, options, len(self.parents) - self.has_base)
+        except ValueError as error:
+            raise refuse(error) from None
+        return options
+
+    def blend_at(self, setting: Setting) -> Blend:
+        return blend_of(self.method, self._options_at(setting), self.has_base)
+
+    def request_at(self, setting: Setting) -> dict[str, Any]:
+        options = self._options_at(setting)
+        return {"method": self.method, "options": options, "parents": self.fingerprints, **self.asked}
+
+    def card_at(self, setting: Setting, shards: dict[str, str], table: str) -> str:
+        return methods_card(
+            self.method, self._options_at(setting), self.parents, self.plan.notes, shards, table
+        )
 
 
 def merge_models(
     method: str,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
     models: Sequence[str | Path],
     base: str | Path | None,
     out: Path,
@@ -27,71 +97,20 @@ def merge_models(
     donor: str | None = None,
     dtype: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
-    replace_out: bool = False,
     progress: Progress = lambda written, total: None,
 ) -> MergeReport:
     """Write the method's merge of the models as a Hugging Face folder.
 
     Args:
-        method: a name in `merge.methods.METHODS`; `options` are its keyword arguments.
-        donor: model-1, model-2, ... or base: whose config, tokenizer and template to keep.
+        models, base: run folders, model folders or adapters; `donor` is model-1, model-2, ... or base.
     Raises:
-        InputError: as `merge_checkpoints`, an option that makes no sense, or a base that is missing or not
-            used.
+        InputError: as `MethodMixture` and `Mixture.write`.
     """
     started = time.monotonic()
-    if needs_base(method) != (base is not None):
-        raise InputError(
-            f"{method} needs a base: name it with --base."
-            if base is None
-            else f"{method} has no base. Leave --base out."
-        )
-    try:
-        check_options(method, options, len(models))
-    except ValueError as error:
-        raise InputError(f"{error}.") from None
-    parents = [open_checkpoint(path, f"model-{number}") for number, path in enumerate(models, 1)]
-    if base is not None:
-        parents.append(open_checkpoint(base, "base"))
-    if len(parents) < 2:
-        raise InputError(f"{method} needs two models at least.")
-    known = [parent.role for parent in parents]
-    if donor is not None and donor not in known:
-        raise InputError(f"--donor {donor}: choose from {', '.join(known)}.")
-    plan = plan_of(parents, donor, dtype)
-    request = {
-        "method": method,
-        "options": options,
-        "parents": {parent.role: parent.fingerprint for parent in parents},
-        "donor": donor,
-        "dtype": dtype,
-    }
-
-    def card(shards: dict[str, str]) -> str:
-        return methods_card(method, options, parents, plan.notes, shards)
-
-    resumed, shards = publish(
-        plan,
-        blend_of(method, options, base is not None),
-        request,
-        card,
-        out,
-        max_shard_bytes=max_shard_bytes,
-        replace=replace_out,
-        progress=progress,
-    )
-    return MergeReport(
-        out=out,
-        alpha=None,
-        reasoning=parents[0].fingerprint,
-        chat=parents[1].fingerprint,
-        shards=shards,
-        resumed=resumed,
-        tensors=len(plan.pairs),
-        bytes=plan.size,
-        seconds=round(time.monotonic() - started, 3),
-        notes=plan.notes,
-    )
+    opened = [open_checkpoint(path, f"model-{number}") for number, path in enumerate(models, 1)]
+    under = open_checkpoint(base, "base") if base else None
+    mixture = MethodMixture(method, options, opened, under, donor=donor, dtype=dtype)
+    return mixture.write(None, out, max_shard_bytes=max_shard_bytes, progress=progress, started=started)
 
 
 def plan_of(parents: Sequence[Checkpoint], donor: str | None, dtype: str | None) -> Plan:

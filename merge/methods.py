@@ -9,15 +9,17 @@ in memory.
 import inspect
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import create_model
 
 from alloy.artifact import fingerprint_bytes
+from alloy.config import Config
 from merge.weights import Values
 
 RUN = 1 << 18
@@ -75,12 +77,12 @@ def mean(models: list[Part], *, weights: list[float], normalize: bool = True) ->
     return total / math.fsum(weights) if normalize else total
 
 
-def task(models: list[Part], base: Part, *, weights: list[float]) -> Values:
-    """Task vectors added to the base: base + sum of w_k * (theta_k - base); a negative weight unlearns.
+def task(models: list[Part], base: Part, *, weights: list[float], scale: float = 1.0) -> Values:
+    """Task vectors added to the base: base + scale * sum of w_k * (theta_k - base); a negative weight unlearns.
 
     Source: Ilharco et al. 2023 (arXiv:2212.04089).
     """
-    return base.values + _weighted([part.values - base.values for part in models], weights)
+    return base.values + scale * _weighted([part.values - base.values for part in models], weights)
 
 
 def slerp(models: list[Part], *, t: float) -> Values:
@@ -167,7 +169,22 @@ def options_of(method: str) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def check_options(method: str, options: dict[str, Any], models: int) -> None:
+def swept_options(method: str) -> list[str]:
+    """Those that a sweep can vary: one number each, and more than the seed of a draw."""
+    return [name for name, option in options_of(method).items() if option.annotation is float]
+
+
+def schema_of(method: str, left_out: str = "") -> type[Config]:
+    """The config of a method's options: its signature. `left_out` is one that is given elsewhere."""
+    fields: dict[str, Any] = {
+        name: (option.annotation, ... if option.default is option.empty else option.default)
+        for name, option in options_of(method).items()
+        if name != left_out
+    }
+    return create_model(method, __base__=Config, **fields)
+
+
+def check_options(method: str, options: Mapping[str, Any], models: int) -> None:
     """Raises ValueError where a value, or the number of models, makes no sense for the method."""
     if method == "slerp" and models != 2:
         raise ValueError(f"slerp is of two models, not of {models}")

@@ -7,13 +7,14 @@ from alloy.artifact import fingerprint_json
 from alloy.evaluate.config import SuiteConfig, suites_fingerprint
 from alloy.evaluate.suites import evaluate_suite
 from alloy.rollout.transformers_engine import TransformersEngine
-from merge.sweep import Evaluate
+from merge.mixture import Setting
+from merge.points import Evaluate
 
 
 def evaluator(suites: Mapping[str, SuiteConfig], batch_size: int, seed: int) -> Evaluate:
     """Every suite's primary metric, item by item."""
 
-    def evaluate(model: Any, tokenizer: Any, alpha: float) -> dict[str, list[float]]:
+    def evaluate(model: Any, tokenizer: Any, setting: Setting) -> dict[str, list[float]]:
         scores = {}
         for name, suite in suites.items():
             engine = TransformersEngine(model, tokenizer, batch_size, suite.grace_tokens)

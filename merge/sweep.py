@@ -1,153 +1,165 @@
-"""A sweep: every alpha evaluated in memory, one chosen by a stated rule, nothing written but results.
+"""A sweep: every setting evaluated in memory, one chosen by a stated rule, nothing written but results.
 
 OUT/  sweep.json  table.md  alpha-tradeoff.png  alpha-tradeoff.svg
-POINTS/  one file an alpha: a finer grid, and an interrupted one, take what is there
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alloy.artifact import fingerprint_json, write_atomically
+from alloy.artifact import write_atomically
+from alloy.errors import InputError
 from alloy.evaluate.statistics import Interval, mean_interval
-from alloy.policy import load_tokenizer
-from merge.checkpoint import Checkpoint, Role, read_json
-from merge.choose import RULES, Point
-from merge.live import LiveModel
-from merge.preflight import preflight
-
-Evaluate = Callable[[Any, Any, float], dict[str, list[float]]]
-"""(model, tokenizer, alpha) -> by suite, the scores of its items; the same items at every alpha."""
+from merge.again import RECORD
+from merge.choose import RULES, Objective, Point, undominated
+from merge.figure import draw
+from merge.groups import partition
+from merge.linear import LinearMixture
+from merge.mixture import MAX_SHARD_BYTES, Mixture, Setting
+from merge.points import Evaluate, Points
+from merge.search import Step, search
+from merge.table import markdown
 
 
 @dataclass(frozen=True)
 class Sweep:
     """The points of a sweep and the choice among them."""
 
+    over: str
+    """What was swept: alpha, or an option of a method."""
     points: list[Point]
+    """Of one setting for all tensors, in order."""
     choice: Point
     rule: str
-    reused: int
-    """Points that were not evaluated again."""
+    objective: Objective
+    path: list[Step] = field(default_factory=list)
+    """Of a search over groups, from the best of `points` on."""
+    evaluated: int = 0
+    reused: int = 0
+    """Points of an earlier sweep, and new ones, `path` included."""
 
-    def intervals(self, point: Point) -> dict[str, Interval]:
-        return {suite: mean_interval(scores) for suite, scores in point.scores.items()}
-
-    def markdown(self) -> str:
-        """The table of points, the chosen one in bold, and the rule."""
-        suites = list(self.choice.scores)
-        rows = [["alpha", *suites, "product"], ["---"] * (len(suites) + 2)]
-        for point in self.points:
-            cells = [f"{point.alpha:g}", *(str(i) for i in self.intervals(point).values()), _percent(point)]
-            rows.append([f"**{cell}**" for cell in cells] if point is self.choice else cells)
-        items = ", ".join(f"{len(self.choice.scores[suite])} of {suite}" for suite in suites)
-        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        return (
-            f"{table}\n\nPercent, with 95% bootstrap intervals over the items ({items}); the product with "
-            f"its standard error. Chosen: alpha {self.choice.alpha:g}, by the rule `{self.rule}`.\n"
-        )
+    @property
+    def table(self) -> str:
+        return markdown(self)
 
     def summary(self) -> dict[str, Any]:
-        """The same for machines."""
+        """What it found, for machines."""
+        front = undominated(self.points)
         return {
-            "chosen": self.choice.alpha,
+            "over": self.over,
+            "chosen": self.choice.setting,
             "rule": self.rule,
+            "objective": self.objective.name,
+            "weights": self.objective.weights,
             "suites": list(self.choice.means),
-            "points": [
+            "shards": self.choice.shards,
+            "points": [{**self._told(p), "dominated": p not in front} for p in self.points],
+            "path": [
                 {
-                    "alpha": point.alpha,
-                    "scores": {suite: asdict(i) for suite, i in self.intervals(point).items()},
-                    "objective": point.product,
-                    "standard_error": point.standard_error,
+                    "group": step.group,
+                    "before": step.before,
+                    "after": step.after,
+                    "alphas": step.here,
+                    "tried": [self._told(point) for point in step.tried],
                 }
-                for point in self.points
+                for step in self.path
             ],
         }
 
+    def _told(self, point: Point) -> dict[str, Any]:
+        return {
+            self.over: point.setting,
+            "scores": {suite: asdict(found) for suite, found in intervals(point).items()},
+            "objective": self.objective.value(point),
+            "standard_error": self.objective.standard_error(point),
+            "shards": point.shards,
+        }
 
-def _percent(point: Point) -> str:
-    return f"{100 * point.product:.1f} ± {100 * point.standard_error:.1f}"
+
+def intervals(point: Point) -> dict[str, Interval]:
+    return {suite: mean_interval(scores) for suite, scores in point.scores.items()}
 
 
 def sweep(
-    reasoning: Checkpoint,
-    chat: Checkpoint,
-    alphas: Sequence[float],
+    mixture: Mixture,
+    settings: Sequence[float],
     evaluate: Evaluate,
     *,
     measure: str,
     out: Path,
     points: Path,
     rule: str = "product",
-    donor: Role | None = None,
-    dtype: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    groups: Sequence[str] = (),
+    rounds: int = 2,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
     progress: Callable[[Point], None] = lambda point: None,
 ) -> Sweep:
-    """Evaluate every alpha and choose one.
+    """Evaluate every setting and choose one; with groups, search on from it for an alpha of each.
 
     Args:
         measure: identity of what `evaluate` measures; points of another measure are not taken.
         out: where the table and the figure go.
         points: where evaluated points are kept.
         rule: a name in `merge.choose.RULES`.
-        donor, dtype: as in `merge.preflight.preflight`.
-        progress: called with every point, in order of alpha.
+        weights: a suite; the objective is their weighted sum then, and else the product.
+        groups: as in `merge.groups`; at most `rounds` times each is moved along the settings.
+        max_shard_bytes: of the files that the merge will write: a point keeps their hashes.
+        progress: called with every point, as it is found.
     Raises:
-        InputError: the parents do not fit.
+        InputError: as `check`.
         StageError: a suite without a judged item, or a score outside 0 to 1.
     """
-    plan = preflight(reasoning, chat, donor=donor, dtype=dtype)
-    points.mkdir(parents=True, exist_ok=True)
+    values = sorted(set(settings))
+    check(mixture, values, groups)
     out.mkdir(parents=True, exist_ok=True)
-    live: LiveModel | None = None
-    tokenizer = None
-    found: list[Point] = []
-    reused = 0
-    for alpha in sorted(set(alphas)):
-        identity = [reasoning.fingerprint, chat.fingerprint, donor, dtype, alpha.hex(), measure]
-        path = points / f"{fingerprint_json(identity)[:24]}.json"
-        if path.is_file():
-            found.append(Point(alpha, read_json(path)["scores"]))
-            reused += 1
-        else:
-            live = live or LiveModel(plan)
-            tokenizer = tokenizer or load_tokenizer(plan.donor.folder)
-            found.append(Point(alpha, evaluate(live.set(alpha), tokenizer, alpha)))
-            write_atomically(path, json.dumps(asdict(found[-1])))
-        progress(found[-1])
-    result = Sweep(found, RULES[rule](found), rule, reused)
-    write_atomically(out / "sweep.json", json.dumps(result.summary(), indent=1))
-    write_atomically(out / "table.md", result.markdown())
+    known = Points(
+        mixture,
+        evaluate,
+        measure=measure,
+        folder=points,
+        max_shard_bytes=max_shard_bytes,
+        tell=progress,
+    )
+    objective = Objective(weights)
+
+    def pick(among: Sequence[Point]) -> Point:
+        return RULES[rule](among, objective)
+
+    line = [known.at(value) for value in values]
+    choice = pick(line)
+    path = search(choice, groups, values, known.at, pick, rounds) if groups else []
+    choice = path[-1].point if path else choice
+    evaluated = len(known) - known.reused
+    result = Sweep(mixture.over, line, choice, rule, objective, path, evaluated, known.reused)
+    parents = {p.role: {"path": str(p.path), "fingerprint": p.fingerprint} for p in mixture.parents}
+    asked = {"parents": parents, "asked": mixture.asked, "max_shard_bytes": max_shard_bytes}
+    write_atomically(out / RECORD, json.dumps({**result.summary(), **asked}, indent=1))
+    write_atomically(out / "table.md", result.table)
     draw(result, out)
     return result
 
 
-def draw(result: Sweep, out: Path) -> None:
-    """The trade-off: every suite and the product over alpha, the choice marked."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def check(mixture: Mixture, settings: Sequence[Setting], groups: Sequence[str]) -> None:
+    """Refuse what cannot be swept, before a model is loaded.
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    alphas = [point.alpha for point in result.points]
-    for suite in result.choice.scores:
-        intervals = [mean_interval(point.scores[suite]) for point in result.points]
-        (line,) = axes.plot(alphas, [100 * i.value for i in intervals], marker="o", markersize=4, label=suite)
-        low, high = [100 * i.low for i in intervals], [100 * i.high for i in intervals]
-        axes.fill_between(alphas, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    axes.plot(
-        alphas, [100 * p.product for p in result.points], "k--", marker="s", markersize=3, label="product"
-    )
-    axes.axvline(result.choice.alpha, color="grey", linewidth=1, label=f"chosen: {result.choice.alpha:g}")
-    axes.set(
-        xlabel="alpha: 0 is the reasoning parent, 1 the chat parent", ylabel="score, percent", ylim=(-2, 102)
-    )
-    axes.legend(frameon=False)
-    # The same sweep draws the same bytes, and its words can be read and searched.
-    with rc_context({"svg.hashsalt": "alpha", "svg.fonttype": "none"}):
-        figure.savefig(out / "alpha-tradeoff.png", dpi=150)
-        figure.savefig(out / "alpha-tradeoff.svg", metadata={"Date": None})
+    Raises:
+        InputError: settings or groups that make no sense for these parents, or parents that suites cannot ask.
+    """
+    kinds = mixture.plan.config.get("architectures") or []
+    if any("Classification" in kind for kind in kinds):
+        raise InputError(
+            f"{mixture.plan.donor.path} is a {kinds[0]}, and suites ask language models. Give alpha instead of a sweep."
+        )
+    for setting in settings:
+        mixture.blend_at(setting)
+    if not groups:
+        return
+    if not isinstance(mixture, LinearMixture):
+        raise InputError("groups: only a linear merge has an alpha for each group. Leave groups out.")
+    try:
+        partition([pair.name for pair in mixture.plan.pairs], groups)
+    except ValueError as error:
+        raise InputError(f"groups: {error}.") from None

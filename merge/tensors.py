@@ -9,20 +9,26 @@ from torch import Tensor
 from merge.checkpoint import Entry
 from merge.weights import Buffer, Files, read_values
 
-TORCH_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
-_INTEGERS = {
+_DTYPES = {
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "F32": torch.float32,
+    "F64": torch.float64,
     "BOOL": torch.bool,
     "U8": torch.uint8,
     "I8": torch.int8,
     "I16": torch.int16,
     "I32": torch.int32,
     "I64": torch.int64,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
 }
 
 
 def as_tensor(buffer: Buffer, dtype: str) -> Tensor:
     """The same memory as a flat tensor."""
-    return torch.from_numpy(buffer).view({**TORCH_DTYPES, **_INTEGERS}[dtype])
+    return torch.from_numpy(buffer).view(_DTYPES[dtype])
 
 
 def read_run(files: Files, entry: Entry, start: int, count: int) -> Tensor:
@@ -31,8 +37,3 @@ def read_run(files: Files, entry: Entry, start: int, count: int) -> Tensor:
         return torch.from_numpy(read_values(files, entry, start, count))
     width = entry.size // max(1, prod(entry.shape))
     return as_tensor(files.read(entry, start, np.empty(count * width, dtype=np.uint8)), entry.dtype)
-
-
-def read_tensor(files: Files, entry: Entry) -> Tensor:
-    """A whole tensor."""
-    return read_run(files, entry, 0, prod(entry.shape)).reshape(entry.shape)

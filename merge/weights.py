@@ -5,6 +5,7 @@ one that was matched token by token has its rows in the other parent's order.
 """
 
 import os
+import threading
 from math import prod
 from pathlib import Path
 
@@ -22,34 +23,50 @@ _TYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "F64": np.flo
 
 
 class Files:
-    """Open files, shared by threads."""
+    """Open files, shared by threads.
 
-    def __init__(self) -> None:
+    Args:
+        keep: read each file whole, once, and hold it in memory.
+    """
+
+    def __init__(self, keep: bool = False) -> None:
         self._handles: dict[Path, int] = {}
+        self._kept: dict[Path, Buffer] | None = {} if keep else None
+        self._lock = threading.Lock()
 
     def handle(self, path: Path) -> int:
-        # Two threads may open one file twice; both handles would serve, and setdefault keeps one.
-        if path not in self._handles:
-            handle = os.open(path, os.O_RDONLY)
-            if self._handles.setdefault(path, handle) != handle:
-                os.close(handle)
-        return self._handles[path]
+        with self._lock:
+            if path not in self._handles:
+                self._handles[path] = os.open(path, os.O_RDONLY)
+            return self._handles[path]
 
     def close(self) -> None:
         for handle in self._handles.values():
             os.close(handle)
         self._handles.clear()
+        self._kept = None
 
     def read(self, entry: Entry, start: int, buffer: Buffer) -> Buffer:
         """Fill the buffer with stored bytes from weight `start` on."""
+        at = entry.start + start * (entry.size // max(1, prod(entry.shape)))
+        if self._kept is not None:
+            buffer[:] = self._whole(entry.file)[at : at + len(buffer)]
+            return buffer
         view = buffer.data
-        done, at = 0, entry.start + start * (entry.size // max(1, prod(entry.shape)))
+        done = 0
         while done < len(view):
             got = os.preadv(self.handle(entry.file), [view[done:]], at + done)
             if got == 0:
                 raise StageError(f"{entry.file} became shorter while it was read. Run the merge again.")
             done += got
         return buffer
+
+    def _whole(self, path: Path) -> Buffer:
+        assert self._kept is not None
+        with self._lock:
+            if path not in self._kept:
+                self._kept[path] = np.fromfile(path, dtype=np.uint8)
+            return self._kept[path]
 
 
 def read_values(files: Files, entry: Entry, start: int, count: int) -> Values:

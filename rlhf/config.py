@@ -22,7 +22,7 @@ class PreferenceConfig(Config):
     environment: str | None = None
     """One that makes pairs: `chat`."""
     options: dict[str, Any] = Field(default_factory=dict)
-    noise: float = Field(0.25, gt=0)
+    noise: float = Field(0.25, ge=0.01)
     """Temperature of the environment's Bradley-Terry choice on the true quality."""
     path: Path | None = None
     """JSONL, JSONL.gz or Parquet."""
@@ -138,7 +138,10 @@ class RlhfConfig(PolicyOptimisationConfig):
     judge: JudgeConfig | None = None
     """Instead: a model that compares the answers of a group."""
     held_out_reward_model: str | None = None
-    """Another one, whose scores choose the step that is kept, for environments without verdicts of their own."""
+    """Another one: its scores choose the step that is kept, instead of the environments' verdicts."""
+    held_out_judge: JudgeConfig | None = None
+    """Instead: a judge chooses, by how often it prefers the policy's answers to those of its parent; asked in
+    both orders whatever it says of them."""
     hide_thinking: bool = True
     """Whether the answer alone is scored."""
     unfinished_reward: float = Field(-2.0, lt=0)
@@ -169,17 +172,16 @@ class RlhfConfig(PolicyOptimisationConfig):
         return self
 
     @model_validator(mode="after")
-    def _a_circle_needs_three(self) -> "RlhfConfig":
-        if self.judge is not None and self.group_size < 3:
-            raise ValueError(
-                f"group_size = {self.group_size}: a judge compares three completions or more in a circle"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _held_out_is_measured(self) -> "RlhfConfig":
-        if self.held_out_reward_model is not None and self.validation is None:
-            raise ValueError("held_out_reward_model measures at validation's steps: give `validation`")
+        given = [
+            name for name in ("held_out_reward_model", "held_out_judge") if getattr(self, name) is not None
+        ]
+        if given and self.validation is None:
+            raise ValueError(f"{given[0]} measures at validation's steps: give `validation`")
+        if len(given) > 1:
+            raise ValueError(
+                "held_out_reward_model and held_out_judge: one of them chooses, leave out the other"
+            )
         return self
 
     @model_validator(mode="after")

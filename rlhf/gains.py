@@ -4,6 +4,7 @@ from statistics import fmean
 from typing import Any
 
 from alloy.environments.registry import Environments
+from alloy.environments.task import Task
 from alloy.evaluate.statistics import Interval, paired_difference
 from alloy.judges.reward_model import Scorer
 from alloy.rewards import tokens_of
@@ -16,26 +17,40 @@ from rlhf.config import RlhfConfig
 Measures = dict[str, list[float | None]]
 
 
+def gain_tasks(config: RlhfConfig, environments: Environments) -> list[Task]:
+    """`validation_prompts` of every environment.
+
+    Raises:
+        InputError: one of them has fewer.
+    """
+    return [
+        task
+        for label, given in config.environments.items()
+        for task in environments.tasks(
+            label, "validation", config.validation_prompts, config.seed, given.system
+        )
+    ]
+
+
 class HeldOut:
     """Held-out prompts, answered as in training with thinking on and off.
 
     Args:
+        tasks: `gain_tasks`.
         scorer: the reward model that is trained on; None where a judge is, which compares and has no score for one
             answer alone.
     """
 
     def __init__(
-        self, config: RlhfConfig, environments: Environments, scorer: Scorer | None, tokenizer: Any
+        self,
+        config: RlhfConfig,
+        environments: Environments,
+        tasks: list[Task],
+        scorer: Scorer | None,
+        tokenizer: Any,
     ) -> None:
-        self.config, self.environments = config, environments
+        self.config, self.environments, self.tasks = config, environments, tasks
         self.scorer, self.tokenizer = scorer, tokenizer
-        self.tasks = [
-            task
-            for label, given in config.environments.items()
-            for task in environments.tasks(
-                label, "validation", config.validation_prompts, config.seed, given.system
-            )
-        ]
 
     def measure(self, model: Any) -> Measures:
         rollout = self.config.rollout

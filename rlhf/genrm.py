@@ -35,8 +35,8 @@ class JudgeScores:
     """Scores of rollouts whose groups stand one after the other.
 
     Attributes:
-        metrics: of the last call: `judge/missing`, a share of the comparisons, and `judge/unreadable`, of the
-            requests.
+        metrics: of the last call: `judge/missing`, a share of the comparisons; `judge/unreadable`, of the
+            requests; `judge/steady`, of the comparisons in both orders, where the same answer was preferred in both.
     """
 
     def __init__(self, judge: Judge, group_size: int, hide_thinking: bool) -> None:
@@ -60,6 +60,8 @@ class JudgeScores:
             "judge/missing": found.missing / max(1, len(asked)),
             "judge/unreadable": found.unreadable / max(1, found.requests),
         }
+        if found.steady:
+            self.metrics["judge/steady"] = fmean(found.steady)
         scores: list[float | None] = []
         for number in range(len(groups)):
             mine = found.judgements[number * len(pairs) : (number + 1) * len(pairs)]

@@ -14,8 +14,6 @@ from alloy.environments.registry import make_environment
 from alloy.errors import InputError
 from rlhf.config import PreferenceConfig
 
-__all__ = ["Preference", "Preferences", "read_preferences"]
-
 
 @dataclass
 class Preferences:

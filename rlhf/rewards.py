@@ -1,8 +1,8 @@
 """From scores to rewards: what did not end is punished, what is short may gain, and all of it is logged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean, pstdev
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from alloy.judges.reward_model import Scorer
 from alloy.rewards import Scores, tokens_of
@@ -118,40 +118,3 @@ def _described(
         if mine and on:
             found["thinking_tokens"] = fmean(lengths[i][0] for i in mine)
     return found
-
-
-Measures = dict[str, list[float | None]]
-
-
-def held_out_measure(
-    scorer: Scorer | None, chooser: Scorer | None, outcomes: Callable[[Sequence[Rollout]], list[float | None]]
-) -> Callable[[Sequence[Rollout]], Measures]:
-    """What held-out rollouts are worth: by what chooses the step that is kept, and by what is trained on.
-
-    The first rising with the second is progress; the second rising alone is reward hacking.
-
-    Args:
-        scorer: the reward model that is trained on; None where a judge is.
-        chooser: another reward model; `outcomes` choose when not given.
-    """
-
-    def measure(rollouts: Sequence[Rollout]) -> Measures:
-        found: Measures = {"outcome": outcomes(rollouts)}
-        if chooser is not None:
-            found["outcome"] = _judged(chooser, rollouts)
-        if scorer is not None:
-            scores = _judged(scorer, rollouts)
-            for mode, on in (("on", True), ("off", False)):
-                if any(r.thinking is on for r in rollouts):
-                    found[f"reward model, thinking {mode}"] = [
-                        s if r.thinking is on else None for s, r in zip(scores, rollouts, strict=True)
-                    ]
-        return found
-
-    return measure
-
-
-def _judged(scorer: Scorer, rollouts: Sequence[Rollout]) -> list[Any]:
-    """Scores of answers; what did not end is worth what saying nothing is."""
-    answers = [rollout.answer if rollout.finished else "" for rollout in rollouts]
-    return scorer.score([r.task.messages for r in rollouts], answers)

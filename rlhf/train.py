@@ -1,21 +1,25 @@
 """RLHF from top to bottom: parent, reward, rollouts with and without thinking, updates, artifact."""
 
+import os
 from typing import Any
 
 from alloy.artifact import Artifact, Parent, Run
+from alloy.environments.registry import Environments, has_verdicts
+from alloy.errors import InputError
+from alloy.judges.config import JudgeConfig
 from alloy.judges.endpoint import Judge
 from alloy.judges.reward_model import RewardModel, Scorer
 from alloy.judges.served import ServedRewardModel
 from alloy.policy import device_name, load_model, load_tokenizer
-from alloy.rewards import verdict_outcomes
 from alloy.rl import PolicyTrainer, first_metrics
 from alloy.rl_arguments import check_launch
 from alloy.rl_sampling import draw_tasks, make_environments
 from alloy.training import last_checkpoint
+from rlhf.choosing import AgainstParent, Chooser, by_reward_model, measure_held_out
 from rlhf.config import RlhfConfig
-from rlhf.gains import HeldOut, gains
+from rlhf.gains import HeldOut, gain_tasks, gains
 from rlhf.genrm import JudgeScores
-from rlhf.rewards import AnswerReward, ModelScores, Scoring, held_out_measure
+from rlhf.rewards import AnswerReward, ModelScores, Scoring
 
 LOGGED = ("score/thinking_on", "score/thinking_off", "thinking_tokens", "answer_tokens/thinking_on",
           "answer_tokens/thinking_off")  # fmt: skip
@@ -26,14 +30,16 @@ def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
     check_launch(config)
     environments = make_environments(config)
-    tasks = draw_tasks(config, environments)
+    _check_chosen(config, environments)
+    tasks, validation = (draw_tasks(config, environments, split) for split in ("train", "validation"))
+    measured = gain_tasks(config, environments)
     scorer = open_scorer(config, parents)
     scoring = _scoring(config, scorer)
-    chooser = RewardModel(parents["held_out_reward_model"].path) if config.held_out_reward_model else None
+    chooser = _chooser(config, run, parents)
     run.begin()
     tokenizer = load_tokenizer(parent.path)
     model = load_model(parent.path)
-    held_out = HeldOut(config, environments, scorer, tokenizer)
+    held_out = HeldOut(config, environments, measured, scorer, tokenizer)
     before = held_out.measure(model)
     trainer = PolicyTrainer(
         model=model,
@@ -42,10 +48,10 @@ def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
         run=run,
         parent=parent.lineage.fingerprint,
         tasks=tasks,
-        held_out=draw_tasks(config, environments, "validation"),
+        held_out=validation,
         environments=environments,
         score=AnswerReward(scoring, config, tokenizer),
-        measure=held_out_measure(scorer, chooser, verdict_outcomes),
+        measure=measure_held_out(chooser, scorer),
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(run))
     trainer.save_kept(run.folder / "model", parent.path)
@@ -54,7 +60,7 @@ def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     for name in ("reward", *LOGGED):
         if any(name in entry for entry in history):
             metrics[f"{name}/first"], metrics[f"{name}/last"] = first_metrics(history, name)
-    for name in ("unfinished", "unscored", "judge/missing"):
+    for name in ("unfinished", "unscored", "judge/missing", "judge/steady"):
         if any(name in entry for entry in history):
             metrics[name] = first_metrics(history, name, 1_000_000)[0]
     return run.finish(
@@ -78,6 +84,37 @@ def _scoring(config: RlhfConfig, scorer: Scorer | None) -> Scoring:
     if scorer is not None:
         return ModelScores(scorer, config.hide_thinking)
     assert config.judge is not None
-    judge = Judge(config.judge)
+    return JudgeScores(_open_judge(config.judge), config.group_size, config.hide_thinking)
+
+
+def _chooser(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Chooser | None:
+    """Who chooses the step that is kept; None where the verdicts do."""
+    if config.held_out_reward_model is not None:
+        return by_reward_model(RewardModel(parents["held_out_reward_model"].path))
+    if config.held_out_judge is not None:
+        # A taste for a place would be a rise or a fall that is none.
+        both_orders = config.held_out_judge.model_copy(update={"both_orders": True})
+        judge = _open_judge(both_orders, "held_out_judge")
+        return AgainstParent(judge, run.folder / f"parent-answers-{os.environ.get('RANK', '0')}.json")
+    return None
+
+
+def _open_judge(config: JudgeConfig, name: str = "judge") -> Judge:
+    """A judge that has answered once: whether somebody is there shows before anything is started."""
+    judge = Judge(config, name)
     judge.prepare()
-    return JudgeScores(judge, config.group_size, config.hide_thinking)
+    return judge
+
+
+def _check_chosen(config: RlhfConfig, environments: Environments) -> None:
+    """Raises:
+    InputError: the step that is kept would be chosen by the verdicts of an environment that has none.
+    """
+    if config.validation is None or config.held_out_reward_model or config.held_out_judge:
+        return
+    without = [label for label, environment in environments.items() if not has_verdicts(environment)]
+    if without:
+        raise InputError(
+            f"environments.{without[0]} has no verdicts that could choose the step that is kept. Give "
+            "held_out_judge or held_out_reward_model, or leave `validation` out."
+        )

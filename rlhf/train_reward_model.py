@@ -10,6 +10,7 @@ from trl import RewardConfig as TrlConfig
 from trl import RewardTrainer
 
 from alloy.artifact import Artifact, Parent, Run
+from alloy.data.preference_shapes import Preference
 from alloy.errors import InputError
 from alloy.evaluate.statistics import Interval
 from alloy.judges.reward_model import RewardModel, encode_answer, most_tokens
@@ -18,7 +19,7 @@ from alloy.stage import say
 from alloy.training import RunCallback, common_arguments, equip, last_checkpoint
 from rlhf.config import RewardModelConfig
 from rlhf.held_out import describe, measure
-from rlhf.preferences import Preference, read_preferences
+from rlhf.preferences import read_preferences
 
 
 def train(config: RewardModelConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
@@ -102,7 +103,7 @@ def _fitting(
     """
     most = config.train.max_sequence_tokens
     rows = [_row(pair, tokenizer, config.data.margin_weight) for pair in pairs]
-    lengths = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
+    lengths = [row["length"] for row in rows]
     too_long = sum(length > most for length in lengths)
     if too_long and (config.data.too_long == "stop" or too_long == len(rows)):
         remedy = "Raise it" if too_long == len(rows) else "Raise it, or set data.too_long=reject"
@@ -123,6 +124,7 @@ def _row(pair: Preference, tokenizer: Any, margin_weight: float) -> dict[str, An
         "chosen_ids": encode_answer(tokenizer, pair.prompt, pair.chosen),
         "rejected_ids": encode_answer(tokenizer, pair.prompt, pair.rejected),
     }
+    row["length"] = max(len(row["chosen_ids"]), len(row["rejected_ids"]))
     weighed = pair.margin is not None and margin_weight > 0
     return row | ({"margin": pair.margin * margin_weight} if weighed and pair.margin is not None else {})
 
@@ -150,4 +152,11 @@ def _say_held_out(told: dict[str, Any]) -> None:
 
 def to_trl(config: RewardModelConfig, run: Run) -> TrlConfig:
     """The one place that knows TRL's names for this stage."""
-    return TrlConfig(**common_arguments(config, run), max_length=config.train.max_sequence_tokens)
+    return TrlConfig(
+        **common_arguments(config, run),
+        max_length=config.train.max_sequence_tokens,
+        # Pairs of like length together, so that padding is little; their lengths stand beside them.
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        remove_unused_columns=False,
+    )

@@ -91,3 +91,14 @@ def test_what_is_measured_beside_chooses_nothing(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "validation.json").read_text())["steps"]
     assert [step["beside"]["reward model"]["chat"]["value"] for step in told] == [1.0, 2.0, 9.0]
     assert told[2]["beside"]["reward model"]["chat"]["gain"]["value"] == 8.0
+
+
+def test_measurements_are_counted_since_the_best_step(tmp_path: Path) -> None:
+    selection = select(tmp_path, scores(math="1100"))
+    assert selection.waited() == 0
+    found = []
+    for step, told in enumerate(("1000", "1110", "1110", "1100", "1111"), 1):
+        selection.take(step * 10, scores(math=told))
+        found.append(selection.waited())
+    # Better at 20; as good at 30; worse; better.
+    assert found == [1, 0, 1, 2, 0]

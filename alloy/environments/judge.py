@@ -80,8 +80,8 @@ class JudgeEnvironment:
         ranking_weight: float = 1.0,
         max_rejected_share: float = 0.01,
     ) -> None:
-        if ranking_weight <= 0 or noise <= 0:
-            raise ValueError("noise and ranking_weight are above 0")
+        if ranking_weight <= 0 or noise < 0.01:
+            raise ValueError("ranking_weight is above 0, and noise 0.01 or more")
         self.shape, self.columns, self.noise = shape, dict(columns or {}), noise
         self.ranking_weight = ranking_weight
         self.files: RowFiles | None = None

@@ -20,6 +20,7 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "instructions": ("instructions", "InstructionsEnvironment"),
     "chat": ("chat", "ChatEnvironment"),
     "judge": ("judge", "JudgeEnvironment"),
+    "prompts": ("prompts", "PromptsEnvironment"),
     "recall": ("recall", "RecallEnvironment"),
     "long_context": ("long_context", "LongContextEnvironment"),
     "repeat": ("repeat", "RepeatEnvironment"),
@@ -29,6 +30,7 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "reasoning_gym": ("reasoning_gym_tasks", "ReasoningGymEnvironment"),
     "function_calls": ("function_calls", "FunctionCallsEnvironment"),
     "problems": ("problems", "ProblemsEnvironment"),
+    "benchmark": ("benchmark", "BenchmarkEnvironment"),
     "choice": ("choices", "ChoiceEnvironment"),
     "schema": ("schemas", "SchemaEnvironment"),
     "python": ("python_tool", "PythonEnvironment"),
@@ -36,7 +38,7 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
 }
 
 
-_READS_FILES = ("problems", "trl", "workbench", "judge")
+_READS_FILES = ("problems", "benchmark", "trl", "workbench", "judge", "prompts")
 """Those whose tasks come from files: they offer `fingerprint(options) -> str`."""
 
 _IMPORTED = re.compile(r"^\s*from alloy\.environments\.(\w+) import", re.MULTILINE)
@@ -131,8 +133,11 @@ class Environments(dict[str, Environment]):
             return found
         return [replace(task, environment=label, messages=_under(system, task.messages)) for task in found]
 
-    def judge(self, done: Sequence[tuple[Task, list[Message], World | None]]) -> list[Verdict]:
-        """A verdict for each, in order; an environment with a `verifier` is judged in the killable pool."""
+    def judge(self, done: Sequence[tuple[Task, list[Message], World | None]]) -> list[Verdict | None]:
+        """A verdict for each, in order; an environment with a `verifier` is judged in the killable pool.
+
+        None from an environment that has none.
+        """
         verdicts: list[Verdict | None] = [None] * len(done)
         by_verifier: dict[str, list[int]] = {}
         for index, (task, messages, world) in enumerate(done):
@@ -143,15 +148,20 @@ class Environments(dict[str, Environment]):
                 continue
             environment = self[task.environment]
             verifier = getattr(environment, "verifier", None)
-            if verifier is None:
+            if verifier is None and has_verdicts(environment):
                 verdicts[index] = environment.judge(task, messages, world)
-            else:
+            elif verifier is not None:
                 by_verifier.setdefault(verifier, []).append(index)
         for verifier, indices in by_verifier.items():
             rows = [self[done[i][0].environment].row(done[i][0], done[i][1]) for i in indices]  # type: ignore[attr-defined]
             for index, verdict in zip(indices, _pool().judge(verifier, rows), strict=True):
                 verdicts[index] = verdict
-        return [verdict for verdict in verdicts if verdict is not None]
+        return verdicts
+
+
+def has_verdicts(environment: Environment) -> bool:
+    """Whether it says how well a task was done; one that only asks is for RLHF, where a reward model or a judge does."""
+    return getattr(environment, "verifier", None) is not None or hasattr(environment, "judge")
 
 
 def _under(system: str | None, messages: list[Message]) -> list[Message]:
@@ -187,8 +197,13 @@ def check_gold(environments: Environments, tasks: Iterable[Task]) -> int:
 
     Returns: how many tasks have a known solution.
     Raises:
-        InputError: with the tasks whose own solution is judged below 1.
+        InputError: with the tasks whose own solution is judged below 1, or an environment that has no verdicts.
     """
+    silent = [label for label, environment in environments.items() if not has_verdicts(environment)]
+    if silent:
+        raise InputError(
+            f"environments.{silent[0]}: it has no verdicts to train on. Take it in rlhf, with a reward model or a judge."
+        )
     with_gold = [task for task in tasks if task.demonstration and task.environment != "chat"]
     verdicts = [verdict for verdict in solve(environments, with_gold) if verdict is not None]
     losing = [(task.id, v) for task, v in zip(with_gold, verdicts, strict=True) if v.reward != 1.0]

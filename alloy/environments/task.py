@@ -50,7 +50,7 @@ class Environment(Protocol):
 
     An environment whose tasks a verifier of `alloy.verify` can judge names it in `verifier` and offers
     `row(task, completion) -> dict`, the verifier's input: it is then judged in the killable pool. Any
-    other offers `judge`.
+    other offers `judge`; one with neither asks alone, and a reward model or a judge says what the answer is worth.
 
     One may also offer `describe(task) -> dict`: what evaluation groups its tasks by, the same keys for
     each, with texts or numbers as values.

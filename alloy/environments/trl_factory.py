@@ -46,7 +46,7 @@ def as_trl_environment(environment: Environment, tasks: Sequence[Task]) -> dict[
         pairs = zip(environments, completions, strict=True)
         done = [(each._task, _turns(completion), each._world) for each, completion in pairs]
         judges = Environments({task.environment: environment for task in tasks})
-        return [found.reward for found in judges.judge(done)]
+        return [found.reward if found else None for found in judges.judge(done)]
 
     return {
         "environment_factory": AlloyEnvironment,

@@ -12,6 +12,7 @@ from alloy.chat import parse_completion
 from alloy.environments.registry import Environments
 from alloy.environments.task import Message
 from alloy.evaluate.config import SuiteConfig, WinRateConfig
+from alloy.evaluate.statistics import mean_interval
 from alloy.evaluate.suites import SuiteResult
 from alloy.evaluate.win_rate import win_rate
 from alloy.judges.endpoint import Judge
@@ -32,13 +33,15 @@ class Duel:
 
 
 def answers_of(result: SuiteResult, tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
-    """The answer to every task, thinking left out; what did not end is worth what saying nothing is."""
-    found = {}
+    """The answer to every task, of several the first, thinking left out; what did not end is worth what saying
+    nothing is.
+    """
+    found: dict[str, str] = {}
     for row in result.completions:
         text = str(row["completion"])
         ended = text.endswith(tokenizer.eos_token)
         turn = parse_completion(text.removesuffix(tokenizer.eos_token), bool(row["thinking"]), "hermes", [])
-        found[str(row["task"])] = str(turn.get("content") or "") if ended else ""
+        found.setdefault(str(row["task"]), str(turn.get("content") or "") if ended else "")
     return found
 
 
@@ -62,7 +65,8 @@ def win_rates(
         answers: by model and task.
 
     Returns: `stage`, `reference`, `by` (`reward_model`, `judge`), `missing` (prompts without a preference) and,
-        under `plain` and `controlled`, the intervals; neither where every preference is missing.
+        under `plain` and `controlled`, the intervals; neither where every preference is missing. Of a judge
+        `steady`, the share of the prompts where it prefers the same answer in both orders.
     Raises:
         StageError: as `Judge.compare` does.
     """
@@ -73,13 +77,16 @@ def win_rates(
             continue
         duels = [Duel(prompts[task], given[task], reference[task]) for task in given if task in reference]
         found: dict[str, list[float | None]] = {}
+        steady: list[bool] = []
         if scorer is not None:
             found["reward_model"] = preferred_by_score(scorer, duels)
         if judge is not None:
-            found["judge"] = preferred_by_judge(judge, duels)
+            found["judge"], steady = preferred_by_judge(judge, duels)
         for by, preferences in found.items():
             row = {"stage": stage, "reference": config.reference, "suite": config.suite, "by": by}
             rows.append(row | _rates(duels, preferences))
+            if by == "judge" and steady:
+                rows[-1]["steady"] = asdict(mean_interval([float(same) for same in steady]))
             if "plain" in rows[-1]:
                 plain, controlled = (100 * rows[-1][key]["value"] for key in ("plain", "controlled"))
                 say(f"  {stage:14} wins {plain:.1f}% against {config.reference} by the {by.replace('_', ' ')}; "
@@ -97,17 +104,19 @@ def preferred_by_score(scorer: Scorer, duels: Sequence[Duel]) -> list[float | No
     return [None if a is None or b is None else 0.5 if a == b else float(a > b) for a, b in pairs]
 
 
-def preferred_by_judge(judge: Judge, duels: Sequence[Duel]) -> list[float | None]:
+def preferred_by_judge(judge: Judge, duels: Sequence[Duel]) -> tuple[list[float | None], list[bool]]:
     """1 where ours is preferred, 0 where the reference's is, a half for neither; None for a missing comparison.
 
     Equal answers are a tie, whatever a judge would say.
+
+    Returns: beside it, whether the judge preferred the same in both orders, of the duels in which it was asked so.
     """
     asked = [index for index, duel in enumerate(duels) if duel.ours != duel.reference]
     found: list[float | None] = [0.5] * len(duels)
     compared = judge.compare([(duels[i].prompt, duels[i].ours, duels[i].reference) for i in asked])
     for index, judgement in zip(asked, compared.judgements, strict=True):
         found[index] = None if judgement is None else judgement.preference()
-    return found
+    return found, compared.steady
 
 
 def _rates(duels: Sequence[Duel], preferences: Sequence[float | None]) -> dict[str, Any]:

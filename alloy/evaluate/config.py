@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from alloy.artifact import fingerprint_json
 from alloy.config import Config, StageConfig
-from alloy.environments.registry import fingerprint_environment
+from alloy.environments.registry import ENVIRONMENTS, fingerprint_environment
 from alloy.judges.config import JudgeConfig
 from alloy.rl_config import EngineConfig, refuse_server
 
@@ -17,11 +17,16 @@ class SuiteConfig(Config):
 
     environment: str
     options: dict[str, Any] = Field(default_factory=dict)
-    items: int = Field(gt=0)
+    items: int | None = Field(None, gt=0)
+    """At most; all of a benchmark's when not given."""
+    samples: int = Field(1, gt=0)
+    """Completions of each item: `success` is their mean (pass@1), beside maj@k and pass@k."""
     split: str = "test"
     thinking: bool = True
     budgets: list[int | None] = Field(default=[None], min_length=1)
     """Tokens of thinking; several make it a budget suite, whose score is well-formedness."""
+    lengths: list[int] = Field(default_factory=list)
+    """Tokens of the prompts of `long_context`, every item once at each; instead of its option `words`."""
     grace_tokens: int = Field(16, ge=0)
     """Past the budget, after which the close is forced."""
     max_completion_tokens: int = Field(128, gt=0)
@@ -29,6 +34,22 @@ class SuiteConfig(Config):
     max_turns: int = Field(6, gt=0)
     temperature: float = Field(0.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
+    judge_unfinished: bool = False
+    """Judge an answer that was cut off as it stands, as IFEval's public scripts do; else it is worth 0."""
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> "SuiteConfig":
+        if self.items is None and self.environment in ENVIRONMENTS and self.environment != "benchmark":
+            raise ValueError(f"items: {self.environment} makes as many tasks as are asked for. Say how many")
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(f"samples = {self.samples} at temperature 0 are all the same. Set temperature")
+        if self.lengths and self.environment != "long_context":
+            raise ValueError(f"lengths: for the environment long_context, and this is {self.environment}")
+        if self.lengths and (len(self.budgets) > 1 or "words" in self.options):
+            raise ValueError(
+                "lengths: they go neither with several budgets nor with options.words. Remove one"
+            )
+        return self
 
 
 class WinRateConfig(Config):
@@ -54,6 +75,10 @@ class EvaluateConfig(StageConfig):
     """The suites that a stage is there to move, any of them; told below the table."""
     products: dict[str, list[str]] = Field(default_factory=dict)
     """Two suites by stage: their product is compared with every parent's, as a merge is chosen by it."""
+    compare: dict[str, list[str]] = Field(default_factory=dict)
+    """By model, others that it is compared with item by item, beside those that it was made from."""
+    portion_items: int = Field(512, gt=0)
+    """Completions that are made together and then written to disk: what a kill may cost."""
     rollout: Annotated[EngineConfig, AfterValidator(refuse_server)] = EngineConfig()
     win_rate: WinRateConfig | None = None
     reward_model: str | None = None
@@ -72,14 +97,23 @@ class EvaluateConfig(StageConfig):
             raise ValueError(
                 f"win_rate.suite: {given.suite!r} is no suite here. Known: {', '.join(self.suites)}"
             )
-        if len(self.suites[given.suite].budgets) > 1:
+        suite = self.suites[given.suite]
+        if len(suite.budgets) > 1 or suite.samples > 1 or suite.lengths:
             raise ValueError(
-                f"win_rate.suite: {given.suite!r} has several answers to a task, one a budget. Name another"
+                f"win_rate.suite: {given.suite!r} has several answers to a task, by budget, sample or length. "
+                "Name another"
             )
         if given.reference not in self.models:
             raise ValueError(
                 f"win_rate.reference: {given.reference!r} is no model here. Known: {', '.join(self.models)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _known_models(self) -> "EvaluateConfig":
+        for name in [*self.compare, *(other for others in self.compare.values() for other in others)]:
+            if name not in self.models:
+                raise ValueError(f"compare: {name!r} is no model here. Known: {', '.join(self.models)}")
         return self
 
     @model_validator(mode="after")

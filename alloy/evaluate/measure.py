@@ -1,19 +1,21 @@
 """Every model on every suite: results item by item, differences to the parents, one table."""
 
 import json
+import shutil
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from alloy.artifact import Artifact, Parent, Run, fingerprint_json, write_atomically
-from alloy.environments.task import TOOL_FAULTS
+from alloy.environments.registry import Environments, fingerprint_environment
+from alloy.errors import InputError, StageError
 from alloy.evaluate.against import answers_of, prompts_of, win_rates
 from alloy.evaluate.config import EvaluateConfig, SuiteConfig
-from alloy.evaluate.statistics import paired_difference, paired_product_difference, paired_test
-from alloy.evaluate.suites import FORM, SuiteResult, evaluate_suite, tasks_of
+from alloy.evaluate.lengths import fitted_tasks
+from alloy.evaluate.suites import FORM, SuiteResult, measure_suite
+from alloy.evaluate.summary import summarise
 from alloy.evaluate.table import render
 from alloy.judges.endpoint import Judge
 from alloy.judges.reward_model import RewardModel
@@ -26,7 +28,8 @@ from alloy.stage import say
 def train(config: EvaluateConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     """Measure; named `train` as every stage's work is."""
     judge = _judge(config)
-    run.begin()
+    _check(config, parents)
+    _begin(run)
     models = {name: parents[name] for name in config.models}
     results: dict[str, dict[str, SuiteResult]] = {}
     for name, parent in models.items():
@@ -34,7 +37,9 @@ def train(config: EvaluateConfig, run: Run, parents: dict[str, Parent]) -> Artif
         results[name] = measure_model(parent, config, run)
         told = "  ".join(f"{suite} {100 * r.interval().value:.1f}" for suite, r in results[name].items())
         say(f"  {name:14} {told}  ({time.time() - began:.0f} s)")
-    summary = summarise(results, {name: _stage_parents(name, models) for name in models}, config)
+    summary = summarise(results, {name: _compared_with(name, models, config) for name in models}, config)
+    summary["files"] = _files(models, config)
+    _remove_others(run.folder / "items", summary["files"])
     summary["win_rates"] = _win_rates(config, parents, results, judge)
     write_atomically(run.folder / "results.json", json.dumps(summary, indent=1))
     write_atomically(run.folder / "table.txt", render(summary))
@@ -79,37 +84,110 @@ def _win_rates(
     return win_rates(given, prompts_of(config.suites[given.suite]), answers, scorer, judge)
 
 
+def _check(config: EvaluateConfig, parents: dict[str, Parent]) -> None:
+    """Make every suite's tasks once: bad data ends here, before a folder is touched or a model loaded.
+
+    Raises:
+        InputError: with file and line; or lengths that a model has no positions or a task no room for.
+    """
+    for name, suite in config.suites.items():
+        if not suite.lengths:
+            made = Environments.make({suite.environment: suite.options})
+            made[suite.environment].tasks(suite.split, suite.items, 0)  # type: ignore[arg-type]
+            continue
+        for model in config.models:
+            _refuse_longer_than(parents[model].path, name, suite)
+            fitted_tasks(suite, min(suite.lengths), load_tokenizer(parents[model].path))
+
+
+def _begin(run: Run) -> None:
+    """Begin, and keep the items of other inputs: each file's name says what it was measured on.
+
+    Set aside, they survive a kill between the two renames.
+    """
+    items, aside = run.folder / "items", run.folder.with_name(f".{run.folder.name}.items")
+    if run.force or items.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+    if items.is_dir() and (run.folder / "inputs.json").is_file() and not run.force:
+        items.replace(aside)
+    run.begin()
+    if aside.is_dir():
+        aside.replace(items)
+
+
 def measure_model(parent: Parent, config: EvaluateConfig, run: Run) -> dict[str, SuiteResult]:
-    """All suites on one model; a suite already measured on these weights is read back."""
+    """All suites on one model; what was already measured on these weights is read back."""
     found: dict[str, SuiteResult] = {}
     engine: Engine | None = None
     tokenizer = load_tokenizer(parent.path)
     with ExitStack() as stack:
-        for name, suite in config.suites.items():
-            path = run.folder / "items" / f"{_key(parent, name, suite, config)}.json"
-            if path.is_file():
-                found[name] = SuiteResult(**json.loads(path.read_text()))
-                continue
+
+        def opened(grace: int) -> Engine:
+            nonlocal engine
             if engine is None:
-                opened = open_engine(parent.path, tokenizer, config.rollout, suite.grace_tokens)
-                engine = stack.enter_context(opened)
-            engine.grace = suite.grace_tokens
-            found[name] = evaluate_suite(name, suite, engine, tokenizer, config.seed)
-            path.parent.mkdir(exist_ok=True)
-            write_atomically(path, json.dumps(asdict(found[name])))
+                engine = stack.enter_context(open_engine(parent.path, tokenizer, config.rollout, grace))
+            engine.grace = grace
+            return engine
+
+        for name, suite in config.suites.items():
+            found[name] = measure_suite(
+                name,
+                suite,
+                partial(opened, suite.grace_tokens),
+                tokenizer,
+                config.seed,
+                run.folder / _file(parent, name, suite, config),
+                config.portion_items,
+            )
+            if not found[name].items:
+                raise StageError(
+                    f"{name}: the verifier failed on all {found[name].errors} items, first with "
+                    f"{found[name].completions[0]['detail']!r}. Mend what it says and run again."
+                )
     return found
 
 
-def _key(parent: Parent, name: str, suite: SuiteConfig, config: EvaluateConfig) -> str:
+def _refuse_longer_than(folder: Path, name: str, suite: SuiteConfig) -> None:
+    """Refuse prompts that a model has no positions for.
+
+    Raises:
+        InputError: with both numbers.
+    """
+    room = json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
+    needed = max(suite.lengths, default=0) + suite.max_completion_tokens
+    if suite.lengths and isinstance(room, int) and needed > room:
+        raise InputError(
+            f"suites.{name}.lengths: {max(suite.lengths)} tokens and {suite.max_completion_tokens} of completion, and "
+            f"{folder} has positions for {room} (max_position_embeddings). Ask for shorter ones."
+        )
+
+
+def _file(parent: Parent, name: str, suite: SuiteConfig, config: EvaluateConfig) -> str:
+    """Where a suite's items on a model are kept, by all that they depend on."""
     what = [
         FORM,
         parent.lineage.fingerprint,
         name,
         suite.model_dump(mode="json"),
-        config.rollout.engine,
+        fingerprint_environment(suite.environment, suite.options),
+        config.rollout.model_dump(mode="json"),
+        config.portion_items,
         config.seed,
     ]
-    return f"{name}-{fingerprint_json(what)[:16]}"
+    return f"items/{name}-{fingerprint_json(what)[:16]}.jsonl"
+
+
+def _files(models: dict[str, Parent], config: EvaluateConfig) -> dict[str, dict[str, str]]:
+    """By model and suite where the items are."""
+    return {
+        model: {name: _file(parent, name, suite, config) for name, suite in config.suites.items()}
+        for model, parent in models.items()
+    }
+
+
+def _compared_with(name: str, models: dict[str, Parent], config: EvaluateConfig) -> list[str]:
+    """What a model was made from, and what the config compares it with."""
+    return list(dict.fromkeys([*_stage_parents(name, models), *config.compare.get(name, [])]))
 
 
 def _stage_parents(name: str, models: dict[str, Parent]) -> list[str]:
@@ -129,90 +207,12 @@ def _stage_parents(name: str, models: dict[str, Parent]) -> list[str]:
     return found
 
 
-def summarise(
-    results: dict[str, dict[str, SuiteResult]], parents: dict[str, list[str]], config: EvaluateConfig
-) -> dict[str, Any]:
-    """Intervals of every cell and of its parts, and the paired difference of every stage to its parents."""
-    cells = {
-        stage: {suite: {"metric": r.primary, **asdict(r.interval())} for suite, r in row.items()}
-        for stage, row in results.items()
-    }
-    differences = []
-    for stage, names in parents.items():
-        for parent in names:
-            for suite, ours in results[stage].items():
-                theirs = results[parent][suite]
-                for metric in _compared(ours, theirs):
-                    mine, other, tasks = _same_items(ours, theirs, metric)
-                    differences.append(
-                        {"stage": stage, "parent": parent, "suite": suite, "metric": metric,
-                         **asdict(paired_difference(mine, other, tasks)), "p": paired_test(mine, other, tasks),
-                         "focus": suite in config.focus.get(stage, ())}
-                    )  # fmt: skip
-    products = [
-        _product(stage, parent, results, suites)
-        for stage, suites in config.products.items()
-        for parent in parents.get(stage, [])
-    ]
-    budget = {stage: r.by_budget for stage, row in results.items() for r in row.values() if r.by_budget}
-    details = {
-        stage: {suite: {m: asdict(r.interval(m)) for m in r.scores} for suite, r in row.items()}
-        for stage, row in results.items()
-    }
-    groups = {
-        stage: {
-            suite: {
-                name: {label: asdict(interval) for label, interval in labels.items()}
-                for name, labels in r.by_group().items()
-            }
-            for suite, r in row.items()
-            if r.groups
-        }
-        for stage, row in results.items()
-    }
-    return {
-        "suites": list(config.suites),
-        "stages": list(results),
-        "cells": cells,
-        "differences": differences,
-        "products": products,
-        "budget": budget,
-        "details": details,
-        "groups": groups,
-    }
-
-
-def _product(
-    stage: str, parent: str, results: dict[str, dict[str, SuiteResult]], suites: list[str]
-) -> dict[str, Any]:
-    """The product of two suites' scores against a parent's, on the items that both have."""
-    sides = [
-        _same_items(results[stage][suite], results[parent][suite], results[stage][suite].primary)
-        for suite in suites
-    ]
-    (ours_1, theirs_1, _), (ours_2, theirs_2, _) = sides
-    return {
-        "stage": stage,
-        "parent": parent,
-        "suites": suites,
-        "product": fmean(ours_1) * fmean(ours_2),
-        **asdict(paired_product_difference(ours_1, theirs_1, ours_2, theirs_2)),
-    }
-
-
-def _compared(ours: SuiteResult, theirs: SuiteResult) -> list[str]:
-    """What stands in the table, success, and what went wrong with tools where both sides count it."""
-    wanted = dict.fromkeys([ours.primary, "success", *TOOL_FAULTS])
-    return [metric for metric in wanted if metric in ours.scores and metric in theirs.scores]
-
-
-def _same_items(
-    ours: SuiteResult, theirs: SuiteResult, metric: str
-) -> tuple[list[float], list[float], list[str]]:
-    """The scores of the items that both have, and their tasks; a verifier's failure on one side drops the pair."""
-    other = dict(zip(theirs.items, theirs.scores[metric], strict=True))
-    both = [(s, other[i], i) for i, s in zip(ours.items, ours.scores[metric], strict=True) if i in other]
-    return [a for a, _, _ in both], [b for _, b, _ in both], tasks_of([i for _, _, i in both])
+def _remove_others(items: Path, files: dict[str, dict[str, str]]) -> None:
+    """Remove items that no result is made of any more."""
+    kept = {Path(file).name for row in files.values() for file in row.values()}
+    for path in items.iterdir():
+        if path.name not in kept:
+            path.unlink()
 
 
 def read_results(folder: Path) -> dict[str, Any]:

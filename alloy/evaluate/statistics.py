@@ -65,6 +65,46 @@ def mean_interval(
     return _interval(float(items_N.mean()), means_R1[:, 0], len(items_N), confidence)
 
 
+def weighted_interval(
+    scores: ArrayLike,
+    weights: ArrayLike,
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """sum(weights * scores) / sum(weights), items resampled with their weights.
+
+    For shares of things that come several to an item, such as the instructions of a prompt: the scores are
+    each item's share, the weights how many it has. `n` counts items.
+
+    Args:
+        weights: not negative, one for each score.
+    Raises:
+        ValueError: as `mean_interval` does, or no weight at all.
+    """
+    weights_S = np.asarray(weights, dtype=np.float64)
+    sums_N2 = np.stack(
+        [
+            item_means(weights_S * np.asarray(scores, dtype=np.float64), clusters),
+            item_means(weights_S, clusters),
+        ],
+        axis=1,
+    )
+    if weights_S.min() < 0 or weights_S.max() == 0:
+        raise ValueError("weights: one is negative, or all are 0")
+    value = float(sums_N2[:, 0].sum() / sums_N2[:, 1].sum())
+    means_R2 = _bootstrap_means(sums_N2, resamples, np.random.default_rng(seed))
+    drawn_R2 = means_R2[means_R2[:, 1] > 0]
+    return _interval(value, drawn_R2[:, 0] / drawn_R2[:, 1], len(sums_N2), confidence)
+
+
+def standard_error(scores: ArrayLike, clusters: Sequence[Hashable] | None = None) -> float:
+    """Of the mean over items: their standard deviation by the square root of their number; 0 for a single one."""
+    items_N = item_means(scores, clusters)
+    return float(items_N.std(ddof=1) / math.sqrt(len(items_N))) if len(items_N) > 1 else 0.0
+
+
 def paired_difference(
     ours: ArrayLike,
     parents: ArrayLike,

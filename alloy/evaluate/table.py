@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alloy.environments.task import TOOL_FAULTS
+from alloy.evaluate.table_lines import cell, chosen, compared, curve, not_measured, points, readings
 
 
 def render(summary: dict[str, Any]) -> str:
@@ -19,17 +20,22 @@ def render(summary: dict[str, Any]) -> str:
     table.add_column("stage")
     for suite in summary["suites"]:
         metric = next((row[suite]["metric"] for row in summary["cells"].values() if suite in row), "")
-        table.add_column(f"{suite}\n{metric}", justify="right")
+        table.add_column(f"{suite}\n{metric}{_sizes(summary, suite)}", justify="right")
     for stage in summary["stages"]:
         row = summary["cells"][stage]
         table.add_row(
-            stage, *(_cell(row.get(suite), _mark(summary, stage, suite)) for suite in summary["suites"])
+            stage, *(cell(row.get(suite), _mark(summary, stage, suite)) for suite in summary["suites"])
         )
     stream = io.StringIO()
     Console(file=stream, width=24 + 24 * len(summary["suites"])).print(table)
     lines = [
         "* better, ! worse than its parent (a merged model: than the reasoning one): the paired 95% interval excludes 0",
         *_moved(summary),
+        *compared(summary),
+        *readings(summary),
+        *curve(summary),
+        *chosen(summary),
+        *not_measured(summary),
         *_won(summary),
     ]
     parts = [told for suite in summary["suites"] if (told := _behind(summary, suite))]
@@ -65,12 +71,12 @@ def _behind(summary: dict[str, Any], suite: str) -> str:
 def _moved(summary: dict[str, Any]) -> list[str]:
     """What every stage was there to move, against its parent, in points."""
     lines = [
-        f"{d['stage']:8} {d['suite']:14} {_points(d)} to {d['parent']}"
+        f"{d['stage']:8} {d['suite']:14} {points(d)} to {d['parent']}"
         for d in summary["differences"]
         if d["focus"] and d["metric"] == summary["cells"][d["stage"]][d["suite"]]["metric"]
     ]
     lines += [
-        f"{p['stage']:8} {' x '.join(p['suites']):14} {_points(p)} to {p['parent']}; {100 * p['product']:.1f} in all"
+        f"{p['stage']:8} {' x '.join(p['suites']):14} {points(p)} to {p['parent']}; {100 * p['product']:.1f} in all"
         for p in summary["products"]
     ]
     return ["", "what a stage is there to move, percent points [95% interval]", *lines] if lines else []
@@ -82,7 +88,7 @@ def _won(summary: dict[str, Any]) -> list[str]:
     for row in summary.get("win_rates", []):
         missing = f"; {row['missing']} without a preference" if row["missing"] else ""
         cells = [
-            _cell(row[key], "*" if row[key]["low"] > 0.5 or row[key]["high"] < 0.5 else "")
+            cell(row[key], "*" if row[key]["low"] > 0.5 or row[key]["high"] < 0.5 else "")
             if key in row
             else "-"
             for key in ("plain", "controlled")
@@ -91,16 +97,6 @@ def _won(summary: dict[str, Any]) -> list[str]:
         lines.append(f"{row['stage']:14} {by:13} {cells[0]:24} {cells[1]} to {row['reference']}{missing}")
     head = "preferred to the reference's answers: as they are, and at equal length; * not a half"
     return ["", head, *lines] if lines else []
-
-
-def _points(found: dict[str, Any]) -> str:
-    return f"{100 * found['value']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
-
-
-def _cell(cell: dict[str, Any] | None, mark: str) -> str:
-    if cell is None:
-        return "-"
-    return f"{100 * cell['value']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]{mark or ' '}"
 
 
 def _short(cell: dict[str, Any] | None, mark: str = "") -> str:
@@ -120,3 +116,9 @@ def _mark(summary: dict[str, Any], stage: str, suite: str, fault: str = "") -> s
             better, worse = (fell, rose) if fault else (rose, fell)
             return "*" if better else "!" if worse else ""
     return ""
+
+
+def _sizes(summary: dict[str, Any], suite: str) -> str:
+    """How many items; from to where a verifier failed on some of one model's."""
+    sizes = sorted({row[suite]["n"] for row in summary["cells"].values() if suite in row})
+    return f", n {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "") if sizes else ""

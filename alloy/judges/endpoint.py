@@ -37,6 +37,7 @@ class Compared:
     """Judgements of pairs, in their order; None for a missing one.
 
     Attributes:
+        steady: of the pairs that were asked in both orders, whether the same answer was preferred in both.
         requests: tries of all comparisons, the client's own not among them.
         unreadable: answers that could not be read, whether a later one could or not.
         reasons: of the missing ones, the last of each.
@@ -45,6 +46,7 @@ class Compared:
     judgements: list[Judgement | None]
     requests: int = 0
     unreadable: int = 0
+    steady: list[bool] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
     @property
@@ -55,18 +57,20 @@ class Compared:
 class Judge:
     """A judge that is asked over HTTP.
 
+    Args:
+        name: of its settings, as errors tell it.
     Raises:
         InputError: the environment variable with the key is not set.
     """
 
-    def __init__(self, config: JudgeConfig) -> None:
+    def __init__(self, config: JudgeConfig, name: str = "judge") -> None:
         from openai import OpenAI
 
-        self.config = config
+        self.config, self.name = config, name
         key = os.environ.get(config.api_key_env) if config.api_key_env else "none"
         if not key:
             raise InputError(
-                f"judge.api_key_env = {config.api_key_env!r}: there is no such environment variable. Set it to "
+                f"{name}.api_key_env = {config.api_key_env!r}: there is no such environment variable. Set it to "
                 "the endpoint's key."
             )
         self._key = key
@@ -91,12 +95,12 @@ class Judge:
             self._post(judge_messages([{"role": "user", "content": "Hello."}], "Hello!", "Go away."), 0, 0)
         except (openai.OpenAIError, ValueError) as error:
             hint = (
-                ", or set judge.structured=none if it takes no response_format"
+                f", or set {self.name}.structured=none if it takes no response_format"
                 if isinstance(error, openai.BadRequestError)
                 else ""
             )
             raise InputError(
-                f"judge.base_url = {self.config.base_url}, judge.model = {self.config.model!r}: a first request "
+                f"{self.name}.base_url = {self.config.base_url}, {self.name}.model = {self.config.model!r}: a first request "
                 f"failed ({self._words(error)}). Start the server, or correct the two{hint}."
             ) from None
 
@@ -130,7 +134,11 @@ class Judge:
             by_pair[index].append(judgement)
         for index, both in enumerate(by_pair):
             known = [judgement for judgement in both if judgement is not None]
-            found.judgements[index] = mean_judgement(known) if len(known) == len(both) else None
+            if len(known) < len(both):
+                continue
+            found.judgements[index] = mean_judgement(known)
+            if len(both) == 2:
+                found.steady.append(known[0].preference() == known[1].preference())
         self._check(found)
         return found
 
@@ -210,7 +218,9 @@ class Judge:
         if not isinstance(choice, dict) or not isinstance(content, str):
             raise Unreadable(f"what came is no chat completion: {str(data)[:80]!r}")
         if choice.get("finish_reason") == "length":
-            raise Unreadable(f"it ran into judge.max_completion_tokens = {config.max_completion_tokens}")
+            raise Unreadable(
+                f"it ran into {self.name}.max_completion_tokens = {config.max_completion_tokens}"
+            )
         return content
 
     def _check(self, found: Compared) -> None:
@@ -221,7 +231,7 @@ class Judge:
         if found.missing > self.config.max_missing_share * total:
             raise StageError(
                 f"the judge at {self.config.base_url}: {found.missing} of {total} comparisons are missing, "
-                f"judge.max_missing_share = {self.config.max_missing_share:g} are allowed; the last: {last}. Mend "
+                f"{self.name}.max_missing_share = {self.config.max_missing_share:g} are allowed; the last: {last}. Mend "
                 "that, or raise it, then run the same command to go on."
             )
         if not self._told:

@@ -18,6 +18,7 @@ from alloy.report.record import Record, Stage, number, read_record, text
 from alloy.report.rollouts import browser, collect
 from alloy.report.scores import budget_curve, table, trade_off
 from alloy.report.validation import validation
+from alloy.report.win_rates import win_rates
 
 _HERE = Path(__file__).parent
 
@@ -71,6 +72,7 @@ def _sections(record: Record) -> list[tuple[str, str, str]]:
         ("stages", "Stages", graph(stages) if stages else ""),
         ("results", "Results", _each(stages, table)),
         ("breakdown", "By kind of task", _each(stages, breakdown)),
+        ("wins", "Win rates", _each(stages, win_rates)),
         ("curves", "Curves", _with_hint(curves(stages))),
         ("curriculum", "Curriculum", _each(stages, curriculum)),
         ("validation", "Validation", _each(stages, validation)),

@@ -9,6 +9,7 @@ from alloy.report.notation import (
     count,
     escape,
     figure,
+    figures,
     numbers,
     signed,
     write,
@@ -17,6 +18,8 @@ from alloy.report.notation import (
 from alloy.report.record import Stage, items, mapping, number, text
 
 _BAR = 64
+_COSTS = ("tokens", "seconds")
+"""Of a thinking budget: no shares."""
 
 
 def table(evaluation: Stage) -> str:
@@ -149,11 +152,10 @@ def trade_off(merge: Stage) -> str:
         _against(suites, scores, alphas, chosen, shares),
     ]
     rule = text(merge.sweep.get("rule"))
-    said = (
-        f"<p>Alpha is the share of the chat checkpoint. Chosen: <b>{chosen:g}</b>"
-        if chosen is not None
-        else "<p>"
-    )
+    groups = {group: number(alpha) for group, alpha in mapping(merge.sweep.get("chosen")).items()}
+    by_group = ", ".join(f"{escape(group)} {alpha:g}" for group, alpha in groups.items() if alpha is not None)
+    told = f"{chosen:g}" if chosen is not None else by_group
+    said = f"<p>Alpha is the share of the chat checkpoint. Chosen: <b>{told}</b>" if told else "<p>"
     said += f", by the rule: {escape(rule)}." if rule else ""
     head = ["alpha", *suites, "objective"]
     rows = []
@@ -206,6 +208,7 @@ def budget_curve(evaluation: Stage) -> str:
         ("Accuracy", "accuracy"),
         ("Well-formed", "well_formed"),
         ("Tokens a completion", "tokens"),
+        ("Seconds a completion", "seconds"),
     ):
         lines = []
         for stage, entries in measured.items():
@@ -213,18 +216,51 @@ def budget_curve(evaluation: Stage) -> str:
             lines.append(estimated(stage, xs, [_estimate_or_number(entry.get(key)) for entry in entries]))
         for start in range(0, len(lines), COLOURS):
             portion = lines[start : start + COLOURS]
-            charts.append(draw(Panel(title, portion, "budget", names, shares=key != "tokens")))
-    head = ["stage", "budget", "accuracy", "well-formed", "tokens"]
+            charts.append(draw(Panel(title, portion, "budget", names, shares=key not in _COSTS)))
+    head = ["stage", "budget", "accuracy", "well-formed", "tokens", "seconds"]
     rows = []
     for stage, entries in measured.items():
         for entry in entries:
-            tokens = _estimate_or_number(entry.get("tokens")).value
             shares = [write_estimate(Estimate(entry.get(key)), True) for key in ("accuracy", "well_formed")]
-            length = "–" if tokens is None else figure(tokens)
-            rows.append([stage, _budget_name(_budget_order(entry)), *shares, length])
+            costs = [write_estimate(_estimate_or_number(entry.get(key)), False) for key in _COSTS]
+            rows.append([stage, _budget_name(_budget_order(entry)), *shares, *costs])
     return (
         "<p>Thinking tokens allowed before the thinking is closed; ∞ is no limit, 0 is thinking off.</p>"
-        f'<div class="panels wide">{"".join(charts)}</div>{numbers(head, rows)}'
+        f'<div class="panels wide">{"".join(charts)}</div>{_choices(evaluation)}{numbers(head, rows)}'
+    )
+
+
+def _choices(evaluation: Stage) -> str:
+    """The smallest budget within one standard error of the best, overall and by what is told of the tasks."""
+    rows = []
+    for stage, suites in mapping(evaluation.results.get("budget_choice")).items():
+        for suite, told in mapping(suites).items():
+            for name, given in mapping(told).items():
+                labels = (
+                    {"all": given}
+                    if name == "overall"
+                    else {f"{name} {k}": v for k, v in mapping(given).items()}
+                )
+                for label, choice in labels.items():
+                    found = mapping(choice)
+                    if "budget" in found:
+                        budgets = [
+                            _budget_name(_budget_order({"budget": found.get(key)}))
+                            for key in ("budget", "best_budget")
+                        ]
+                        accuracies = [
+                            write_estimate(Estimate(found.get(key)), True)
+                            for key in ("accuracy", "best_accuracy")
+                        ]
+                        rows.append(
+                            [stage, suite, label, budgets[0], accuracies[0], budgets[1], accuracies[1]]
+                        )
+    if not rows:
+        return ""
+    head = ["stage", "suite", "tasks", "chosen budget", "its accuracy", "best budget", "its accuracy"]
+    return (
+        "<p>Chosen is the smallest budget whose accuracy is within one standard error of the best one's.</p>"
+        + figures(head, rows)
     )
 
 

@@ -45,7 +45,7 @@ def validation(stage: Stage) -> str:
         charts.append(draw(_mean_panel(measured, kept, mark, shares)))
     charts += [draw(panel) for panel in _beside(stage, mark)]
     return (
-        f"<p>{_choice(stage, measured, kept, shares)}</p>"
+        f"<p>{_choice(stage, measured, kept, shares)}{_stopped(stage, measured)}</p>"
         f'<div class="panels small">{"".join(charts)}</div>'
         '<p class="hint">Held-out tasks over training steps, with 95% intervals; step 0 is the parent. An '
         "environment fell where the interval of the paired difference to the parent lies below 0, and such a "
@@ -109,7 +109,8 @@ def _beside(stage: Stage, mark: tuple[float, str] | None) -> list[Panel]:
             for label, cell in mapping(cells).items():
                 outcome = Estimate(mapping(cell))
                 if step is not None and outcome.value is not None:
-                    found.setdefault(f"{label}, {name}: beside", []).append((step, outcome))
+                    words = name.replace("_", " ").replace("/", ", ")
+                    found.setdefault(f"{label}, {words}: beside", []).append((step, outcome))
     return [
         Panel(title, [estimated("score", [x for x, _ in known], [y for _, y in known])], "step", mark=mark)
         for title, known in found.items()
@@ -145,6 +146,15 @@ def _choice(stage: Stage, measured: list[Measured], kept: float | None, shares: 
         f"{name} {verb} <b>step {kept:g}</b>: its mean over the environments, {mean}, is the highest of the "
         f"steps at which none of them fell{parent}.{refused}"
     )
+
+
+def _stopped(stage: Stage, measured: list[Measured]) -> str:
+    """That training ended before its last step, where it did."""
+    last, planned = measured[-1].step, stage.max_steps
+    patience = number(mapping(stage.settings.get("validation")).get("patience"))
+    if not stage.artifact or planned is None or patience is None or last >= planned:
+        return ""
+    return f" Training stopped at step {last:g} of {planned:g}: no better one in {patience:g} measurements."
 
 
 def _refused(measured: list[Measured], mean: float, shares: bool) -> str:

@@ -1,8 +1,9 @@
-"""Completions written in segments, for engines that take a limit and stop tokens but no thinking budget.
+"""Completions written in segments, for what takes a limit and stop tokens.
 
-vLLM knows neither the newline nor the grace of a budget, so a budget is kept by asking for a completion
-piece by piece: up to the budget, then up to the next newline, then freely. Between the pieces runs the
-state machine that the transformers engine asks at every token, and the prefix cache makes going on cheap.
+TRL's server knows neither the newline nor the grace of a budget, so a budget is kept by asking for a
+completion piece by piece: up to the budget, then up to the next newline, then freely. Between the pieces
+runs the state machine that the transformers engine asks at every token, and the prefix cache makes going on
+cheap. What keeps budgets by itself writes a completion in one segment.
 """
 
 import sys
@@ -32,12 +33,14 @@ class Segment:
         max_tokens: after which the budget is asked again.
         stop_ids: tokens that end it sooner; the one that did is written.
         seed: of this segment alone.
+        budget: that is left to what writes it; None for no limit.
     """
 
     prompt_ids: list[int]
     max_tokens: int
     stop_ids: list[int]
     seed: int
+    budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class SegmentedEngine(ABC):
     batch_size: int | None = None
     room_setting: str
     """The name of what limits a prompt and its completion together."""
+    leaves_budgets = False
+    """Whether what writes the segments keeps the budgets."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", grace: int = 500) -> None:
         self.tokenizer = tokenizer
@@ -97,12 +102,14 @@ class SegmentedEngine(ABC):
                 min(limits[index], room - len(prompt)),
                 self.end_of_turn,
                 self._budget(budgets[index]) if budgets is not None else None,
+                self.leaves_budgets,
             )
             for index, prompt in enumerate(prompts)
         ]
         self._refuse_too_long(writings, room)
-        for writing in writings:
-            writing.force()
+        if not self.leaves_budgets:
+            for writing in writings:
+                writing.force()
         number = 0
         active = [index for index, writing in enumerate(writings) if not writing.done]
         while active:
@@ -143,6 +150,7 @@ class _Writing:
     limit: int
     end_of_turn: int
     budget: ThinkingBudget | None
+    leaves_budget: bool
     generation: Generation = field(default_factory=lambda: Generation([], [], False, []))
 
     @property
@@ -152,20 +160,24 @@ class _Writing:
     def segment(self, name: str) -> Segment:
         """What may be written before the budget must be asked again."""
         room, stops = self.limit - len(self.generation.token_ids), [self.end_of_turn]
-        budget = self.budget
-        if budget is not None and budget.budget is not None and not budget.closed:
+        budget, left_to_it = self.budget, None
+        if budget is not None and self.leaves_budget:
+            left_to_it = budget.budget
+        elif budget is not None and budget.budget is not None and not budget.closed:
             left = budget.budget - budget.count
             if left > 0:
                 room = min(room, left)
             else:
                 room = min(room, left + budget.grace)
                 stops += sorted(budget.tokens.newlines)
-        return Segment(self.prompt + self.generation.token_ids, room, stops, zlib.crc32(name.encode()))
+        prompt = self.prompt + self.generation.token_ids
+        return Segment(prompt, room, stops, zlib.crc32(name.encode()), left_to_it)
 
     def take(self, written: Written) -> None:
-        """Add what the policy wrote in a segment, then what the budget forces after it."""
+        """Add what was written in a segment, then what the budget forces after it."""
         for token, logprob in zip(written.token_ids, written.logprobs, strict=True):
-            self._add(token, 0, logprob)
+            forced = self.budget is not None and self.budget.force() is not None
+            self._add(token, int(forced), 0.0 if forced else logprob)
         self.generation.finished = self.generation.token_ids[-1] == self.end_of_turn
         self.force()
 

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 def draw_with_one_number(llm: "LLM") -> None:
     """Make a running engine on a CPU draw by inverting the cumulative distribution."""
-    llm.collective_rpc(_replace)
+    llm.collective_rpc(draw_with_one_number_in)
 
 
-def _replace(worker: Any) -> None:
+def draw_with_one_number_in(worker: Any) -> None:
+    """The same in vLLM's worker."""
     worker.model_runner.sampler.topk_topp_sampler.forward = _sample
 
 

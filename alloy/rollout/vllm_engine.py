@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from alloy.rl_config import EngineConfig
 from alloy.rollout.engine import Sampling
 from alloy.rollout.segments import Segment, SegmentedEngine, Written
-from alloy.rollout.vllm_process import no_compiling, running_llm
+from alloy.rollout.vllm_process import BUDGET_PROCESSOR, no_compiling, running_llm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,7 +37,8 @@ def open_vllm(
 
 
 class VllmEngine(SegmentedEngine):
-    """An engine over a running `vllm.LLM`.
+    """An engine over a running `vllm.LLM`: one of ours keeps thinking budgets by itself, for one that TRL has
+    started they are kept in segments.
 
     Log-probabilities are of the distribution that tokens were drawn from: tempered, and after `top_p`
     where that is below 1.
@@ -48,6 +49,7 @@ class VllmEngine(SegmentedEngine):
     def __init__(self, llm: Any, tokenizer: "PreTrainedTokenizerBase", grace: int = 500) -> None:
         super().__init__(tokenizer, grace)
         self.llm: LLM | None = llm
+        self.leaves_budgets = BUDGET_PROCESSOR in (llm.llm_engine.model_config.logits_processors or [])
 
     def _room(self) -> int:
         if self.llm is None:
@@ -69,6 +71,7 @@ class VllmEngine(SegmentedEngine):
                 seed=segment.seed,
                 logprobs=0,
                 detokenize=False,
+                extra_args=self._budget_arguments(segment),
             )
             for segment in segments
         ]
@@ -77,6 +80,11 @@ class VllmEngine(SegmentedEngine):
         with no_compiling():
             outputs = self.llm.generate(inputs, settings, use_tqdm=False)
         return [_written(output.outputs[0]) for output in outputs]
+
+    def _budget_arguments(self, segment: Segment) -> dict[str, int] | None:
+        if segment.budget is None:
+            return None
+        return {"thinking_budget": segment.budget, "thinking_grace": self.grace, "thinking_opened": 1}
 
 
 def _written(output: "CompletionOutput") -> Written:

@@ -5,7 +5,7 @@ import logging
 import os
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +22,7 @@ from alloy.rollout.vllm_draw import draw_with_one_number
 if TYPE_CHECKING:
     from vllm import LLM
 
+BUDGET_PROCESSOR = "alloy.rollout.budget_vllm:ThinkingBudgetLogitsProcessor"
 _PREFILL_TOKENS = 4096
 """Tokens of prompts that a step on a CPU reads."""
 _MAX_CPU_CACHE_BYTES = 2 << 30
@@ -39,7 +40,13 @@ def engine_dtype() -> str:
 
 @contextmanager
 def running_llm(
-    folder: Path, *, max_model_tokens: int, max_sequences: int, memory_share: float, dtype: str | None = None
+    folder: Path,
+    *,
+    max_model_tokens: int,
+    max_sequences: int,
+    memory_share: float,
+    dtype: str | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Iterator["LLM"]:
     """A vLLM engine in this process; at the end it is freed, with all that it changed here.
 
@@ -48,6 +55,7 @@ def running_llm(
         max_sequences: written at once.
         memory_share: of a GPU; on a CPU VLLM_CPU_KVCACHE_SPACE counts, 2 GiB when it is not set.
         dtype: `engine_dtype()` when not given.
+        more: settings of `vllm.LLM` that replace ours.
     """
     patched = _Patched()
     # Training on several processes has a group already: vLLM joins it, and must leave it standing.
@@ -55,7 +63,13 @@ def running_llm(
     try:
         try:
             llm = _start(
-                folder, max_model_tokens, max_sequences, memory_share, dtype or engine_dtype(), joined
+                folder,
+                max_model_tokens,
+                max_sequences,
+                memory_share,
+                dtype or engine_dtype(),
+                joined,
+                more or {},
             )
         finally:
             patched.note()
@@ -73,10 +87,18 @@ def running_llm(
 
 
 def _start(
-    folder: Path, max_model_tokens: int, max_sequences: int, memory_share: float, dtype: str, joined: bool
+    folder: Path,
+    max_model_tokens: int,
+    max_sequences: int,
+    memory_share: float,
+    dtype: str,
+    joined: bool,
+    more: Mapping[str, Any],
 ) -> "LLM":
     # Read when the engine starts: a core in a process of its own would have its weights out of reach.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    # The second model runner, vLLM's own choice on a GPU, takes logits processors of another interface.
+    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     llvmlite = sys.modules.get("llvmlite.binding.ffi")
@@ -94,34 +116,41 @@ def _start(
     # vLLM may have been imported before the variable was set, by TRL.
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"].upper())
     on_gpu = torch.cuda.is_available()
-    only_cpu: dict[str, Any] = {}
-    if not on_gpu:
-        # A prompt that is read in two steps makes vLLM turn back the request's own generator, which
-        # PyTorch's generators on a CPU cannot: every prompt is read in one.
-        only_cpu["enable_chunked_prefill"] = False
-        only_cpu["max_num_batched_tokens"] = max(_PREFILL_TOKENS, max_model_tokens)
-    if not on_gpu and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
-        tokens = max_sequences * (max_model_tokens + _BLOCK_TOKENS)
-        only_cpu["kv_cache_memory_bytes"] = min(_MAX_CPU_CACHE_BYTES, tokens * _cache_bytes_a_token(folder))
-    llm = LLM(
-        model=str(folder),
-        dtype=cast(Any, dtype),
-        max_model_len=max_model_tokens,
-        max_num_seqs=max_sequences,
-        gpu_memory_utilization=memory_share,
+    only_cpu = {} if on_gpu else settings_for_cpu(folder, max_model_tokens, max_sequences)
+    settings = {
+        "model": str(folder),
+        "dtype": dtype,
+        "max_model_len": max_model_tokens,
+        "max_num_seqs": max_sequences,
+        "gpu_memory_utilization": memory_share,
         # On a CPU the first request would compile for minutes.
-        enforce_eager=not on_gpu,
-        distributed_executor_backend="external_launcher" if joined else None,
+        "enforce_eager": not on_gpu,
+        "distributed_executor_backend": "external_launcher" if joined else None,
         # Log-probabilities after the temperature: those that importance correction needs.
-        logprobs_mode="processed_logprobs",
-        generation_config="vllm",
-        skip_tokenizer_init=True,
-        seed=0,
-        **only_cpu,
-    )
+        "logprobs_mode": "processed_logprobs",
+        "generation_config": "vllm",
+        "skip_tokenizer_init": True,
+        "logits_processors": [BUDGET_PROCESSOR],
+        "seed": 0,
+    }
+    llm = LLM(**cast(Any, {**settings, **only_cpu, **more}))
     if not on_gpu:
         draw_with_one_number(llm)
     return llm
+
+
+def settings_for_cpu(folder: Path, max_model_tokens: int, max_sequences: int) -> dict[str, int]:
+    """vLLM's settings that a CPU needs, by the names of its engine's arguments."""
+    # A prompt that is read in two steps makes vLLM turn back the request's own generator, which
+    # PyTorch's generators on a CPU cannot: every prompt is read in one.
+    found = {
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(_PREFILL_TOKENS, max_model_tokens),
+    }
+    if not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
+        tokens = max_sequences * (max_model_tokens + _BLOCK_TOKENS)
+        found["kv_cache_memory_bytes"] = min(_MAX_CPU_CACHE_BYTES, tokens * _cache_bytes_a_token(folder))
+    return found
 
 
 def _cache_bytes_a_token(folder: Path) -> int:

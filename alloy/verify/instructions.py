@@ -266,10 +266,11 @@ def _english(answer: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """What is asked: the schema of its arguments and whether an answer does it."""
+    """What is asked: the schema of its arguments, whether an answer does it, and what else is to be checked."""
 
-    arguments: type[Arguments]
+    arguments: type[BaseModel]
     followed: Callable[[str, Any], bool]
+    check_arguments: Callable[[dict[str, Any]], None] = lambda given: None
 
 
 INSTRUCTIONS: dict[str, Instruction] = {
@@ -303,6 +304,32 @@ INSTRUCTIONS: dict[str, Instruction] = {
 }
 
 
+class _OfAnother(BaseModel):
+    """Arguments that a package's checker reads itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+def find_instruction(name: str) -> Instruction | None:
+    """IFEval's, or one of IFBench's that the installed package can check; None where neither knows it."""
+    if name in INSTRUCTIONS:
+        return INSTRUCTIONS[name]
+    from alloy.verify import ifbench
+
+    if not ifbench.is_supported(name):
+        return None
+    return Instruction(
+        _OfAnother,
+        lambda text, given: ifbench.follows(name, text, given.model_extra),
+        lambda given: ifbench.check_arguments(name, given),
+    )
+
+
+def unsupported(names: Iterable[object]) -> list[str]:
+    """The names that no checker here knows."""
+    return [str(name) for name in names if not isinstance(name, str) or find_instruction(name) is None]
+
+
 def loose_readings(answer: str) -> list[str]:
     """The answer as it is, without its first, last or both lines, and each of these without asterisks."""
     lines = answer.split("\n")
@@ -330,11 +357,8 @@ def verify_instructions(
     """
     try:
         asked = [
-            (INSTRUCTIONS[name], _read_arguments(name, given))
-            for name, given in zip(instruction_id_list, kwargs, strict=True)
+            _read_instruction(name, given) for name, given in zip(instruction_id_list, kwargs, strict=True)
         ]
-    except KeyError as error:
-        return Verdict(None, "error", f"instruction_id_list: {error.args[0]!r} is no IFEval instruction.")
     except ValueError as error:
         return Verdict(None, "error", str(error))
     answer = answer_of(completion, thinking_opened)
@@ -350,15 +374,25 @@ def verify_instructions(
     return Verdict(float(not missed), "ok", f"not followed: {', '.join(missed)}" if missed else "", parts)
 
 
-def _read_arguments(name: str, given: dict[str, Any] | None) -> Arguments:
+def _read_instruction(name: str, given: dict[str, Any] | None) -> tuple[Instruction, BaseModel]:
+    """The instruction of a name with its arguments.
+
+    Raises:
+        ValueError: nobody knows it, or they are not its arguments.
+    """
+    instruction = find_instruction(name)
+    if instruction is None:
+        raise ValueError(f"instruction_id_list: {name!r} is no IFEval instruction.")
     set_arguments = {key: value for key, value in (given or {}).items() if value is not None}
     try:
-        return INSTRUCTIONS[name].arguments.model_validate(set_arguments)
+        read = instruction.arguments.model_validate(set_arguments)
     except ValidationError as error:
         raise ValueError(f"kwargs of {name}: {explain(error)}") from None
+    instruction.check_arguments(set_arguments)
+    return instruction, read
 
 
-def _followed(instruction: Instruction, given: Arguments, readings: Iterable[str]) -> bool:
+def _followed(instruction: Instruction, given: BaseModel, readings: Iterable[str]) -> bool:
     return any(reading.strip() and instruction.followed(reading, given) for reading in readings)
 
 

@@ -63,7 +63,7 @@ def test_another_form_is_worth_nothing(said: str) -> None:
 
 
 def test_chat_pairs_are_rated_by_their_true_quality_and_their_order_is_drawn() -> None:
-    tasks = JudgeEnvironment(noise=0.001).tasks("train", 200, 0)
+    tasks = JudgeEnvironment(noise=0.01).tasks("train", 200, 0)
     assert 70 < sum(task.gold["first_better"] for task in tasks) < 130
     for task in tasks:
         first, second = task.gold["helpfulness"]
@@ -146,7 +146,9 @@ def test_the_files_count_in_the_fingerprint_and_bad_options_are_told(tmp_path: P
     assert before != fingerprint_environment("judge")
     rows(tmp_path, {"prompt": "p", "chosen": "a", "rejected": "c"})
     assert fingerprint_environment("judge", {"path": str(path)}) != before
-    with pytest.raises(InputError, match="noise and ranking_weight are above 0. Mend its options"):
+    with pytest.raises(
+        InputError, match="ranking_weight is above 0, and noise 0.01 or more. Mend its options"
+    ):
         make_environment("judge", {"ranking_weight": 0})
     with pytest.raises(InputError, match="pairs.jsonl:1: no rejected"):
         make_environment("judge", {"path": str(rows(tmp_path, {"prompt": "p", "chosen": "a"}))})

@@ -53,7 +53,7 @@ def test_preferences_and_what_has_none() -> None:
     assert preferred_by_score(Words(), duels) == [1.0, 0.0, 0.5, None]
     judge: Any = LikesGood()
     duels = [Duel(ASKED, ours, other) for ours, other in (("good", "c"), ("a", "good"), ("a", "b"), ("?", "b"), ("x", "x"))]  # fmt: skip
-    assert preferred_by_judge(judge, duels) == [1.0, 0.0, 0.5, None, 0.5]
+    assert preferred_by_judge(judge, duels) == ([1.0, 0.0, 0.5, None, 0.5], [])
     assert ("x", "x") not in judge.asked
 
 
@@ -189,3 +189,23 @@ def test_a_judge_that_is_not_there_stops_before_anything_is_measured(
     with pytest.raises(InputError, match=r"judge.base_url = http://127.0.0.1:9/v1.*a first request failed"):
         alloy.evaluate.run(EvaluateConfig.model_validate(values))
     assert not (tmp_path / "r").exists()
+
+
+def test_prompts_of_one_s_own_are_compared_without_a_verdict(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"What is {n}?"}) + "\n" for n in range(8)))
+    own = {"environment": "prompts", "items": 8, "max_completion_tokens": 12, "temperature": 1.0}
+    values = {
+        "output": str(tmp_path / "r" / "evaluate"),
+        "models": {"tiny": str(folders["tiny"]), "other": str(folders["other"])},
+        "suites": {"own": {**own, "options": {"paths": {"test": str(path)}}}},
+        "win_rate": {"reference": "tiny", "suite": "own"},
+        "reward_model": str(folders["reward-model"]),
+    }
+    alloy.evaluate.run(EvaluateConfig.model_validate(values))
+    told = json.loads((tmp_path / "r" / "evaluate" / "results.json").read_text())
+    assert told["cells"]["other"]["own"]["metric"] == "well_formed"
+    (row,) = told["win_rates"]
+    assert (row["suite"], row["by"], row["plain"]["n"], row["missing"]) == ("own", "reward_model", 8, 0)

@@ -17,6 +17,7 @@ from alloy.evaluate.statistics import (
     paired_product_difference,
     paired_test,
     product_interval,
+    weighted_interval,
 )
 
 score_lists = st.lists(st.floats(-5, 5, allow_nan=False), min_size=1, max_size=30)
@@ -281,3 +282,38 @@ def test_a_suite_of_thousands_is_quick() -> None:
     interval = mean_interval(np.arange(20_000) % 2)
     assert interval.excludes(0.49)
     assert time.perf_counter() - start < 5
+
+
+def test_shares_of_several_things_are_pooled_and_items_are_resampled() -> None:
+    # 1 of 3 and 1 of 1: two of four, not the mean of the shares.
+    found = weighted_interval([1 / 3, 1.0], [3, 1])
+    assert (found.value, found.n) == (0.5, 2)
+    assert (found.low, found.high) == (pytest.approx(1 / 3), 1.0)
+    rng = np.random.default_rng(0)
+    scores = rng.random(200)
+    equal, plain = weighted_interval(scores, np.full(200, 7.0)), mean_interval(scores)
+    for name in ("value", "low", "high"):
+        assert getattr(equal, name) == pytest.approx(getattr(plain, name))
+
+
+def test_the_ratio_s_interval_is_that_of_the_delta_method() -> None:
+    rng = np.random.default_rng(2)
+    weights = rng.integers(1, 4, 3000).astype(float)
+    scores = rng.binomial(weights.astype(int), 0.6) / weights
+    found = weighted_interval(scores, weights, resamples=4000)
+    residuals = weights * (scores - found.value) / weights.mean()
+    half = 1.959964 * residuals.std() / math.sqrt(3000)
+    assert found.value == pytest.approx((weights * scores).sum() / weights.sum())
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.08)
+
+
+def test_samples_share_their_item_s_weight() -> None:
+    alone = weighted_interval([0.5, 1.0], [2, 4])
+    twice = weighted_interval([0.5, 0.5, 1.0, 1.0], [2, 2, 4, 4], clusters=["a", "a", "b", "b"])
+    assert twice == alone
+
+
+@pytest.mark.parametrize("weights", [[0, 0], [-1, 2]])
+def test_weights_that_weigh_nothing(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="weights: one is negative, or all are 0"):
+        weighted_interval([0.5, 0.5], weights)

@@ -1,15 +1,17 @@
 """What a suite counts: well-formedness by hand-made turns, budgets, paired differences, the table."""
 
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from alloy.artifact import fingerprint_json
 from alloy.environments.task import Task
+from alloy.evaluate.asked import Asked, Portion
 from alloy.evaluate.config import EvaluateConfig, SuiteConfig
-from alloy.evaluate.measure import _key, summarise
-from alloy.evaluate.suites import FORM, SuiteResult, _take, is_well_formed
+from alloy.evaluate.result import result_of, tasks_of
+from alloy.evaluate.scoring import Scorer, is_well_formed
+from alloy.evaluate.suites import SuiteResult
+from alloy.evaluate.summary import summarise
 from alloy.evaluate.table import render
 from alloy.rollout.conversation import Rollout
 from alloy.verify.verdict import Verdict
@@ -45,30 +47,86 @@ def test_an_equals_sign_is_thinking_only_where_the_environment_says_so() -> None
     assert is_well_formed(rollout("2+2=4"))
 
 
+class Told:
+    """An environment that has nothing but what it tells of its tasks."""
+
+    name = "told"
+
+    def __init__(
+        self, thinking_mark: str | None = None, told: dict[str, dict[str, Any]] | None = None
+    ) -> None:
+        self.thinking_mark, self.told = thinking_mark, told
+
+    def describe(self, task: Task) -> dict[str, Any]:
+        return task.gold if self.told is None else self.told.get(task.id, {})
+
+    def judge(self, *given: Any) -> None:
+        raise NotImplementedError
+
+
+class Words:
+    """As much of a tokenizer as a row needs."""
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
+        return " ".join(map(str, ids))
+
+
+def rows_of(
+    rollouts: Sequence[Rollout], budget: int | None = None, many: bool = False, number: int = 0, **told: Any
+) -> list[dict[str, Any]]:
+    mark = f"@{budget}" if many else ""
+    asked = [Asked(f"{rollout.task.id}{mark}", rollout.task, 0, None) for rollout in rollouts]
+    environment: Any = Told(**told)
+    tokenizer: Any = Words()
+    return Scorer(environment, tokenizer).rows("s", Portion(number, 0, budget, asked), rollouts, 2.0)
+
+
 def test_a_failed_verifier_is_left_out_and_counted_and_an_unfinished_answer_scores_zero() -> None:
-    result = SuiteResult("math", "success", [], {})
     rollouts = [rollout("a"), rollout("b"), rollout("c", finished=False)]
     verdicts = [Verdict(1.0), Verdict(None, "timeout", "10 s"), Verdict(1.0)]
     for done, verdict in zip(rollouts, verdicts, strict=True):
         done.verdict = verdict
-    _take(result, rollouts, None, False, None)
+    rows = rows_of(rollouts)
+    result = result_of("math", rows)
     assert result.errors == 1
     assert result.scores["success"] == [1.0, 0.0]
+    assert result.scores["finished"] == [1.0, 0.0]
     assert result.scores["tokens"] == [1.0, 1.0]
+    assert (rows[1]["scores"], rows[1]["status"], rows[1]["detail"]) == (None, "timeout", "10 s")
+    # The portion took two seconds for three completions.
+    assert [row["seconds"] for row in rows] == [0.6667] * 3
+
+
+def test_what_is_cut_off_counts_where_a_suite_says_so() -> None:
+    done = rollout("c", finished=False)
+    done.verdict = Verdict(1.0)
+    environment: Any = Told()
+    tokenizer: Any = Words()
+    assert Scorer(environment, tokenizer).scores(done)["scores"]["success"] == 0.0
+    lenient = Scorer(environment, tokenizer, judge_unfinished=True)
+    assert lenient.scores(done)["scores"]["success"] == 1.0
 
 
 def test_a_budget_suite_counts_each_budget_apart() -> None:
-    result = SuiteResult("budget", "well_formed", [], {})
-    for budget, content in ((4, "2+2=4"), (None, "The answer is 4.")):
+    rows = []
+    for number, (budget, content) in enumerate(((4, "2+2=4"), (None, "The answer is 4."))):
         done = rollout(content)
         done.verdict = Verdict(1.0)
-        _take(result, [done], budget, True, "=")
+        rows += rows_of([done], budget, True, number, thinking_mark="=")
+    result = result_of("budget", rows, [4, None])
+    assert result.primary == "well_formed"
     assert result.items == ["math/test/0/0@4", "math/test/0/0@None"]
     assert result.scores["well_formed"] == [0.0, 1.0]
-    assert [(told["budget"], told["well_formed"]["value"]) for told in result.by_budget] == [
-        (4, 0.0),
-        (None, 1.0),
-    ]
+    assert [(told["budget"], told["well_formed"]["value"], told["tokens"]["value"], told["seconds"]["value"])
+            for told in result.by_budget] == [(4, 0.0, 1.0, 2.0), (None, 1.0, 1.0, 2.0)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("item", "task"),
+    [("a/0", "a/0"), ("a/0@16", "a/0"), ("a/0@None", "a/0"), ("a/0#3", "a/0"), ("a/0#11@512", "a/0"), ("a#b/1", "a#b/1")],
+)  # fmt: skip
+def test_samples_budgets_and_lengths_are_one_task(item: str, task: str) -> None:
+    assert tasks_of([item]) == [task]
 
 
 def tool_rollout(kind: str, steps: int, number: int, verdict: Verdict) -> Rollout:
@@ -81,14 +139,12 @@ def tool_rollout(kind: str, steps: int, number: int, verdict: Verdict) -> Rollou
 
 def measured(*judged: tuple[str, int, float | None, float]) -> SuiteResult:
     """A suite of tools from (kind, steps, reward, side effects)."""
-    result = SuiteResult("tools", "success", [], {})
     rollouts = []
     for number, (kind, steps, reward, side_effects) in enumerate(judged):
         parts = {"side_effects": side_effects, "invalid_calls": 0.0}
         verdict = Verdict(None, "error", "broken") if reward is None else Verdict(reward, parts=parts)
         rollouts.append(tool_rollout(kind, steps, number, verdict))
-    _take(result, rollouts, None, False, None, lambda task: task.gold)
-    return result
+    return result_of("tools", rows_of(rollouts))
 
 
 def test_success_is_told_by_what_the_environment_tells_of_its_tasks() -> None:
@@ -117,11 +173,9 @@ def test_success_is_told_by_what_the_environment_tells_of_its_tasks() -> None:
 
 
 def test_labels_that_some_tasks_lack_leave_their_items_in_place() -> None:
-    result = SuiteResult("tools", "success", [], {})
     first = tool_rollout("write", 1, 0, Verdict(1.0))
     second = tool_rollout("search", 1, 1, Verdict(0.0, parts={"side_effects": 1.0}))
-    _take(result, [first], 1, True, None, lambda task: {})
-    _take(result, [second], 2, True, None, lambda task: {"kind": "search"})
+    result = result_of("tools", rows_of([first, second], told={second.task.id: {"kind": "search"}}))
     assert result.groups == {"kind": ["", "search"]}
     assert result.scores["side_effects"] == [0.0, 1.0]
     found = result.by_group()["kind"]
@@ -160,20 +214,6 @@ def test_a_suite_that_tells_nothing_has_no_table_of_its_own() -> None:
     )
     assert summary["groups"] == {"a": {}}
     assert render(summary).count("┏") == 1  # one table
-
-
-def test_items_kept_by_earlier_versions_are_measured_again() -> None:
-    """Their names differ, so that what they lack is never read as if it were there."""
-    suite = SuiteConfig(environment="math", items=1)
-    config = EvaluateConfig(suites={"math": suite})
-    lineage = SimpleNamespace(fingerprint="f")
-    named = _key(SimpleNamespace(lineage=lineage), "math", suite, config)  # type: ignore[arg-type]
-    earlier = ["f", "math", suite.model_dump(mode="json"), config.rollout.engine, config.seed]
-    assert named == f"math-{fingerprint_json([FORM, *earlier])[:16]}"
-    assert named != f"math-{fingerprint_json(earlier)[:16]}"
-    # What was kept without groups can still be read by hand.
-    kept = {"suite": "math", "primary": "success", "items": ["1"], "scores": {"success": [1.0]}}
-    assert SuiteResult(**kept).by_group() == {}
 
 
 def test_differences_are_paired_by_item_and_marked_in_the_table() -> None:

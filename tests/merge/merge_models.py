@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 TOKENS = {"<pad>": 0, "<s>": 1, "</s>": 2, "a": 3, "b": 4}
@@ -72,3 +72,15 @@ def write_folder(
     if template is not None:
         (folder / "chat_template.jinja").write_text(template)
     return folder
+
+
+def load(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder's files."""
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors |= load_file(file)
+    return tensors
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}

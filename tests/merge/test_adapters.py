@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from alloy.errors import InputError
 from merge.checkpoint import open_checkpoint
-from merge.stream import merge_checkpoints
+from merge.linear import merge_checkpoints
 from merge.weights import Files, read_values
 
 CONFIG = LlamaConfig(
@@ -80,7 +80,7 @@ def test_runs_of_an_adapted_tensor_are_the_same_in_every_cut(base: Path, tmp_pat
 def test_two_adapters_of_one_base(base: Path, tmp_path: Path) -> None:
     first, second = adapt(base, tmp_path / "one"), adapt(base, tmp_path / "two", use_rslora=True)
     report = merge_checkpoints(first, second, 0.5, tmp_path / "out")
-    assert report.reasoning != report.chat
+    assert report.parents["reasoning"] != report.parents["chat"]
     merged, told = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not told["missing_keys"]
     assert merged(torch.tensor([[1, 2]])).logits.isfinite().all()
@@ -99,6 +99,8 @@ def test_two_adapters_of_one_base(base: Path, tmp_path: Path) -> None:
         ),
         ({"bias": "all"}, "bias is 'all', and only plain LoRA"),
         ({"peft_type": "IA3"}, "peft_type is 'IA3', and only plain LoRA"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out is True, and only plain LoRA"),
+        ({"alpha_pattern": {"q_proj": 2}}, "alpha_pattern is {'q_proj': 2}, and only plain LoRA"),
         ({"rank_pattern": {"q_proj": 2}}, "rank_pattern is {'q_proj': 2}, and only plain LoRA"),
     ],
 )

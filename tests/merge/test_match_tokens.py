@@ -10,7 +10,7 @@ from alloy.command import main
 from alloy.errors import InputError
 from merge.__main__ import run
 from merge.interpolate import interpolate
-from merge.stream import merge_checkpoints
+from merge.linear import merge_checkpoints
 
 OURS = {"<pad>": 0, "<s>": 1, "</s>": 2, "a": 3, "b": 4}
 THEIRS = {"<pad>": 0, "b": 1, "</s>": 2, "a": 3, "new": 4, "<s>": 5}
@@ -65,6 +65,11 @@ def test_without_tokens_nothing_is_matched(write_model: WriteModel, tmp_path: Pa
     one, two = write_model("one"), write_model("three", tokenizer=None)
     with pytest.raises(InputError, match="--match-tokens: chat has no tokenizer.json to match tokens by"):
         merge_checkpoints(one, two, 0.3, tmp_path / "out", donor="reasoning", match_tokens=True)
+    nameless = write_model("fiv", tokenizer=None)
+    with pytest.raises(
+        InputError, match="--match-tokens: reasoning has no tokenizer.json to match tokens by"
+    ):
+        merge_checkpoints(nameless, one, 0.3, tmp_path / "out", donor="reasoning", match_tokens=True)
     wide = other()
     wide["tensors"][TABLES[0]] = torch.zeros(6, 3).bfloat16()
     with pytest.raises(

@@ -48,7 +48,7 @@ def test_two_checkpoints_from_the_command_line(
     assert told["reasoning"] == fingerprint_model(a)
     assert (told["alpha"], told["tensors"], told["bytes"]) == (0.5, 4, 152)
     assert command("--reasoning", a, "--chat", b, "--alpha", 0.5, "--out", out) == 0
-    assert re.fullmatch(rf"4 tensors, 0\.00 GiB in \d+\.\d s -> {out}\n", capsys.readouterr().out)
+    assert re.fullmatch(rf"4 tensors, 0\.00 GiB in \d+\.\d s, alpha 0\.5 -> {out}\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 import merge.methods
 from alloy.command import main
 from alloy.errors import InputError
-from merge.__main__ import _METHODS, run
+from merge.__main__ import run
 from merge.many import merge_models
+from merge.method_command import METHODS as NAMES
 from merge.methods import METHODS, Facts, Part, options_of
 
 Vectors = list[list[float]]
@@ -230,11 +231,11 @@ def test_a_base_that_is_missing_or_too_much_and_an_unknown_donor_are_said(
 ) -> None:
     a, b = write_model("a"), write_model("b")
     out = tmp_path / "out"
-    with pytest.raises(InputError, match="ties needs a base: name it with --base"):
+    with pytest.raises(InputError, match="ties needs a base: name what the models were trained from"):
         merge_models("ties", {"weights": [1.0, 1.0]}, [a, b], None, out)
-    with pytest.raises(InputError, match="slerp has no base. Leave --base out"):
+    with pytest.raises(InputError, match="slerp has no base. Leave it out"):
         merge_models("slerp", {"t": 0.5}, [a, b], a, out)
-    with pytest.raises(InputError, match="--donor model-3: choose from model-1, model-2"):
+    with pytest.raises(InputError, match="donor model-3: choose from model-1, model-2"):
         merge_models("slerp", {"t": 0.5}, [a, b], None, out, donor="model-3")
     with pytest.raises(InputError, match=r"density: 0\.0: the share that stays lies above 0, up to 1"):
         merge_models("dare", {"weights": [1.0], "density": 0.0}, [a], b, out)
@@ -251,5 +252,28 @@ def test_a_difference_names_the_models(write_model: WriteModel, tmp_path: Path) 
 
 
 def test_the_command_knows_every_method_and_its_options() -> None:
-    assert set(_METHODS) == set(METHODS)
+    assert set(NAMES) == set(METHODS)
     assert list(options_of("dare")) == ["weights", "density", "seed", "elect"]
+
+
+def test_models_that_agree_with_the_first_and_not_with_each_other_are_refused(
+    write_model: WriteModel, tmp_path: Path
+) -> None:
+    tied = {name: tensor for name, tensor in weights(1).items() if name != "lm_head.weight"}
+    models = [
+        write_model("a", tied, config={"tie_word_embeddings": True}),
+        write_model("bb", tied, config={"tie_word_embeddings": True}),
+        write_model("ccc"),
+    ]
+    with pytest.raises(InputError) as caught:
+        merge_models("mean", {"weights": [1.0] * 3}, models, None, tmp_path / "out", donor="model-1")
+    assert str(caught.value) == (
+        "lm_head.weight is tied to the embedding in some of model-1, model-2 and model-3 and not in others. "
+        "Save them with the same tie_word_embeddings."
+    )
+    wide = [write_model("dddd"), write_model("eeeee"), write_model("ffffff", weights(3, torch.float32))]
+    with pytest.raises(InputError) as caught:
+        merge_models("mean", {"weights": [1.0] * 3}, wide, None, tmp_path / "out", donor="model-3")
+    assert str(caught.value) == (
+        "lm_head.weight would be BF16 and F32. Choose the result's: --dtype bfloat16."
+    )

@@ -8,8 +8,9 @@ import torch
 from merge_models import TOKENS, WriteModel, tokenizer_json, weights
 from safetensors.torch import save_file
 
+from alloy.artifact import Lineage, Parent
 from alloy.errors import InputError
-from merge.checkpoint import open_checkpoint
+from merge.checkpoint import from_parent, open_checkpoint
 from merge.preflight import Plan, check_disk, preflight
 
 DESCENDANTS = "merge descendants of one model"
@@ -130,11 +131,14 @@ HARD = {
         {"tokenizer": {**tokenizer_json(), "model": {"vocab": TOKENS, "merges": ["a b"]}}},
         f"tokenizer.json: the merges differ between reasoning and chat. {ONE_TOKENIZER}",
     ),
-    "pre-tokenizer": Hard(
-        {},
-        {"tokenizer": {**tokenizer_json(), "pre_tokenizer": {"type": "Whitespace"}}},
-        f"tokenizer.json: pre_tokenizer differs between reasoning and chat. {ONE_TOKENIZER}",
-    ),
+    **{
+        part: Hard(
+            {},
+            {"tokenizer": {**tokenizer_json(), part: {"type": "Whitespace"}}},
+            f"tokenizer.json: {part} differs between reasoning and chat. {ONE_TOKENIZER}",
+        )
+        for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+    },
 }
 
 
@@ -292,6 +296,19 @@ def test_broken_files_are_named(write_model: WriteModel) -> None:
     broken(b, whole)
     (b / "config.json").write_text("{")
     assert f"{b / 'config.json'}: not JSON (" in refusal(a, b)
+    (b / "config.json").write_text("[]")
+    assert refusal(a, b) == (
+        f"{b / 'config.json'}: a JSON object is expected, not a list. Save the model again."
+    )
+
+
+def test_a_run_without_a_config_is_named(write_model: WriteModel, tmp_path: Path) -> None:
+    a, folder = write_model("a"), write_model("b")
+    (folder / "config.json").unlink()
+    parent = Parent(path=folder, lineage=Lineage(path="runs/x", fingerprint="f"))
+    with pytest.raises(InputError) as caught:
+        preflight(open_checkpoint(a, "reasoning"), from_parent(parent, "chat"))
+    assert str(caught.value) == f"chat: {folder} has no config.json. Name a Hugging Face model folder."
 
 
 def test_a_missing_shard_is_named(write_model: WriteModel) -> None:
@@ -302,6 +319,8 @@ def test_a_missing_shard_is_named(write_model: WriteModel) -> None:
     assert refusal(a, b) == f"{second}: {names[2]} should be in it and is not. Fetch it again."
     second.unlink()
     assert refusal(a, b) == f"{index} names {second.name}, which is not there. Fetch the missing shard."
+    index.write_text("{}")
+    assert refusal(a, b) == f"{index}: no weight_map in it. Save the model again."
 
 
 def test_a_full_disk_is_said_before_anything_is_written(

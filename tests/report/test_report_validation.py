@@ -184,10 +184,21 @@ def test_what_a_selection_writes_is_read(tmp_path: Path) -> None:
 
 def test_what_was_measured_beside_has_a_chart_of_its_own() -> None:
     steps = [
-        {**step, "beside": {"reward model, thinking on": {"math": cell(1.0 + n)}}}
+        {**step, "beside": {"reward_model/thinking_on": {"math": cell(1.0 + n)}}}
         for n, step in enumerate(STEPS)
     ]
     found = figures(validation(stage(10, steps)))
     assert any(title.startswith("math, reward model, thinking on: beside") for title in found)
     broken = [{**PARENT, "beside": 3}, {**STEPS[1], "beside": {"x": {"math": {"value": "much"}}}}]
     assert not any("beside" in title for title in figures(validation(stage(10, broken))))
+
+
+def test_a_run_that_stopped_early_says_so() -> None:
+    told = "Training stopped at step 30 of 60: no better one in 2 measurements."
+    found = stage(10)
+    found.settings = {"train": {"max_steps": 60}, "validation": {"patience": 2}}
+    assert told in validation(found)
+    found.settings["train"] = {"max_steps": 30}
+    assert "stopped" not in validation(found)
+    found.settings = {"train": {"max_steps": 60}, "validation": {"patience": None}}
+    assert "stopped" not in validation(found)

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from alloy.data.preference_shapes import Preference
 from alloy.environments.chat import ChatEnvironment, attributes
 from alloy.errors import InputError
 from rlhf.config import PreferenceConfig
-from rlhf.preferences import Preference, Preferences, read_preferences
+from rlhf.preferences import Preferences, read_preferences
 
 
 def write(folder: Path, *rows: Any) -> Path:

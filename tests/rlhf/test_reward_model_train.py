@@ -170,3 +170,32 @@ def test_the_scores_do_not_depend_on_the_company(encoder_folder: Path, tmp_path:
     alone = [model.score([p], [a])[0] for p, a in zip(prompts, answers, strict=True)]
     assert together == pytest.approx(alone, abs=1e-5)
     assert len(set(together)) == 3
+
+
+def test_pairs_of_like_length_are_padded_together(
+    encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl.trainer.reward_trainer import DataCollatorForPreference
+
+    masks: list[torch.Tensor] = []
+    collate = DataCollatorForPreference.torch_call
+
+    def watched(self: Any, examples: Any) -> Any:
+        batch = collate(self, examples)
+        masks.append(batch["attention_mask"])
+        return batch
+
+    monkeypatch.setattr(DataCollatorForPreference, "torch_call", watched)
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": f"{'is ' * (28 * (n % 2))}{n}", "chosen": "good", "rejected": "bad"} for n in range(148)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = {"train": {"max_steps": 16, "per_device_batch_size": 8, "max_sequence_tokens": 40}}
+    rlhf.reward_model.run(
+        config(encoder_folder, tmp_path / "r" / "a", {"path": str(path), "held_out": 20}, **changes)
+    )
+    # Half of the pairs have some 10 tokens, half some 38: mixed, a third of every batch would be padding.
+    read, held = sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
+    assert read > 0.9 * held
+    assert [len(mask) for mask in masks[:16]] == [16] * 16

@@ -1,4 +1,4 @@
-"""From rollouts to rewards: what is shown, what is logged, what chooses the step."""
+"""From rollouts to rewards: what is shown, and what is logged."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -7,11 +7,11 @@ import pytest
 
 from alloy.chat import THINK_CLOSE, TURN_CLOSE
 from alloy.environments.task import Task
-from alloy.rewards import tokens_of, verdict_outcomes
+from alloy.rewards import tokens_of
 from alloy.rollout.conversation import Rollout
 from alloy.verify.verdict import Verdict
 from rlhf.config import LengthControlConfig
-from rlhf.rewards import AnswerReward, ModelScores, held_out_measure
+from rlhf.rewards import AnswerReward, ModelScores
 
 
 class Lengths:
@@ -96,26 +96,3 @@ def test_an_answer_without_a_score_has_no_reward_and_is_counted(tiny_tokenizer: 
     found = AnswerReward(ModelScores(Lengths(), True), config(2), tiny_tokenizer)(given)
     assert found.rewards == [None, 3.0]
     assert found.metrics["unscored"] == 0.5
-
-
-class Shortness:
-    def score(self, prompts: Any, answers: Any) -> list[float | None]:
-        return [-float(len(answer)) for answer in answers]
-
-
-def test_the_held_out_measure_is_not_what_is_trained_on(tiny_tokenizer: Any) -> None:
-    given = [
-        rollout(tiny_tokenizer, "abc", thinking="x"),
-        rollout(tiny_tokenizer, "abcd"),
-        rollout(tiny_tokenizer, "ab", finished=False),
-    ]
-    found = held_out_measure(Lengths(), None, verdict_outcomes)(given)
-    assert found == {
-        "outcome": [0.5, 0.5, 0.0],
-        "reward model, thinking on": [3.0, None, None],
-        # What did not end is worth what an empty answer is.
-        "reward model, thinking off": [None, 4.0, 0.0],
-    }
-    chosen = held_out_measure(Lengths(), Shortness(), verdict_outcomes)(given)
-    assert chosen["outcome"] == [-3.0, -4.0, 0.0]
-    assert held_out_measure(None, None, verdict_outcomes)(given) == {"outcome": [0.5, 0.5, 0.0]}

@@ -91,10 +91,28 @@ def test_more_prompts_than_one_step_reads_keep_their_own_seeds(engines: Any) -> 
 
 
 @pytest.mark.parametrize("budgets", BUDGETS)
+@pytest.mark.parametrize("by_itself", [True, False])
 def test_a_thinking_budget_closes_where_the_other_engine_closes(
-    engines: Any, budgets: list[int | None]
+    engines: Any, budgets: list[int | None], by_itself: bool
 ) -> None:
-    assert_budgets_agree(*engines, budgets)
+    """By vLLM's logits processor; in segments, as with an LLM that TRL has started without it."""
+    ours, theirs = engines
+    assert ours.leaves_budgets
+    ours.leaves_budgets = by_itself
+    assert_budgets_agree(ours, theirs, budgets)
+
+
+def test_budgets_hold_while_requests_come_and_go(engines: Any) -> None:
+    """More requests than run at once, each with its own budget and limit: places in the batch are given on."""
+    ours, theirs = engines
+    given = [[20 + (7 * row + column) % 200 for column in range(3 + row % 9)] for row in range(70)]
+    budgets = [None if row % 7 == 6 else (row * 5) % 23 for row in range(70)]
+    limits = [8 + (row * 11) % 30 for row in range(70)]
+    found, expected = (
+        engine.generate(given, GREEDY, 0, budgets=budgets, max_tokens=limits) for engine in (ours, theirs)
+    )
+    assert [(g.token_ids, g.forced) for g in found] == [(g.token_ids, g.forced) for g in expected]
+    assert sum(any(generation.forced) for generation in found) > 30
 
 
 def test_new_weights_are_what_it_generates_with(colocated: Any, engines: Any) -> None:

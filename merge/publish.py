@@ -1,4 +1,4 @@
-"""The merge itself: two checkpoints in, one out, a few megabytes at a time.
+"""The folder of a merge: begun under another name, gone on with after a kill, renamed when it is whole.
 
     OUT.partial/  progress.json          what was asked for, and the shards that are done with their hashes
                   model-0000k-of-n       each written under a temporary name, synced, renamed
@@ -10,23 +10,24 @@ Interrupted, the same merge goes on at the next shard and ends at the same bytes
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+
 from alloy.artifact import fingerprint_file, publish_folder, write_atomically
 from alloy.errors import InputError
-from merge.card import model_card
-from merge.checkpoint import INDEX, Checkpoint, Role, open_checkpoint, read_json
-from merge.groups import Alpha
-from merge.preflight import Plan, check_disk, preflight
-from merge.shard import Blend, Linear, Shard, ShardWriter, into_shards
+from merge.blender import Blend, Blender, Linear
+from merge.checkpoint import INDEX, read_json
+from merge.preflight import Plan, check_disk
+from merge.shard import Shard, into_shards
+from merge.weights import Files
 
-MAX_SHARD_BYTES = 4 << 30
 RECORD = "merge.json"
 _PROGRESS = "progress.json"
+_FLUSHED_AT_ONCE = 64 << 20
 # Beside the weights: what a tokenizer, a config, a template or a model's own code may be kept in.
 _KEPT_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".py", ".tiktoken"}
 _KEPT_NAMES = {"LICENSE", "NOTICE"}
@@ -40,99 +41,8 @@ _NOT_KEPT = {
     "pytorch_model.bin.index.json",
 }
 
-
 Progress = Callable[[int, int], None]
 """Called with the bytes that were just written, and those of all weight files."""
-
-
-@dataclass(frozen=True)
-class MergeReport:
-    """What a merge did."""
-
-    out: Path
-    alpha: Alpha | None
-    """None: by another method."""
-    reasoning: str
-    chat: str
-    """Fingerprints of the parents."""
-    shards: dict[str, str]
-    """File name to BLAKE3."""
-    resumed: list[str]
-    """Shards that an interrupted run had finished."""
-    tensors: int
-    bytes: int
-    seconds: float
-    notes: list[str] = field(default_factory=list)
-
-
-def merge_checkpoints(
-    reasoning: Checkpoint | str | Path,
-    chat: Checkpoint | str | Path,
-    alpha: Alpha,
-    out: Path,
-    *,
-    donor: Role | None = None,
-    dtype: str | None = None,
-    max_shard_bytes: int = MAX_SHARD_BYTES,
-    replace: bool = False,
-    match_tokens: bool = False,
-    table: str = "",
-    progress: Progress = lambda written, total: None,
-) -> MergeReport:
-    """Write (1 - alpha) * reasoning + alpha * chat as a Hugging Face folder.
-
-    Args:
-        reasoning, chat: run folders, plain model folders, or opened checkpoints.
-        alpha: share of the chat weights, or one for every group of modules (`merge.groups`).
-        donor, dtype, match_tokens: as in `preflight`.
-        max_shard_bytes: of one file's tensors; a larger tensor has a file to itself.
-        replace: overwrite another model in `out`; refused otherwise.
-        table: Markdown for the model card: how alpha was chosen.
-    Raises:
-        InputError: the parents do not fit, `out` holds something else, or the disk is too full.
-    """
-    started = time.monotonic()
-    first = reasoning if isinstance(reasoning, Checkpoint) else open_checkpoint(reasoning, "reasoning")
-    second = chat if isinstance(chat, Checkpoint) else open_checkpoint(chat, "chat")
-    for share in alpha.values() if isinstance(alpha, Mapping) else [alpha]:
-        if not 0 <= share <= 1:
-            raise InputError(f"alpha = {share}: the share of the chat weights lies between 0 and 1.")
-    plan = preflight(first, second, donor=donor, dtype=dtype, match_tokens=match_tokens)
-    request = {
-        "method": "linear",
-        "alpha": alpha,
-        "reasoning": first.fingerprint,
-        "chat": second.fingerprint,
-        "donor": donor,
-        "dtype": dtype,
-        **({"match_tokens": True} if match_tokens else {}),
-    }
-
-    def card(shards: dict[str, str]) -> str:
-        return model_card(first, second, alpha, plan.notes, shards, table)
-
-    resumed, hashes = publish(
-        plan,
-        Linear(alpha),
-        request,
-        card,
-        out,
-        max_shard_bytes=max_shard_bytes,
-        replace=replace,
-        progress=progress,
-    )
-    return MergeReport(
-        out=out,
-        alpha=alpha,
-        reasoning=first.fingerprint,
-        chat=second.fingerprint,
-        shards=hashes,
-        resumed=resumed,
-        tensors=len(plan.pairs),
-        bytes=plan.size,
-        seconds=round(time.monotonic() - started, 3),
-        notes=plan.notes,
-    )
 
 
 def publish(
@@ -151,7 +61,10 @@ def publish(
     Args:
         request: all that decides the bytes; the shards of an interrupted merge are taken if it is the same.
         card: the model card, from the hashes of the shards.
+        replace: overwrite another model in `out`; refused otherwise.
     Returns: the shards that were there already, and the hash of each.
+    Raises:
+        InputError: `out` holds something else, or the disk is too full.
     """
     shards = into_shards(plan.pairs, max_shard_bytes)
     request = {**request, "files": {shard.name: shard.size for shard in shards}}
@@ -217,14 +130,51 @@ def _write_shards(
 ) -> None:
     """Write what is not done yet; `done` grows by a shard at a time, here and on the disk."""
     total = sum(shard.size for shard in shards)
-    with ShardWriter(blend, lambda written: progress(written, total)) as writer:
-        for shard in shards:
-            if shard.name in done:
-                progress(shard.size, total)
-                continue
-            done[shard.name] = writer.write(shard, partial / shard.name)
-            _sync_folder(partial)
-            write_atomically(partial / _PROGRESS, json.dumps({"request": request, "shards": done}))
+    files = Files()
+    try:
+        with Blender(files) as blender:
+            for shard in shards:
+                if shard.name in done:
+                    progress(shard.size, total)
+                    continue
+                contents = (data for _, data in blender.pieces(shard, blend))
+                written = _write_shard(shard, contents, partial / shard.name, lambda n: progress(n, total))
+                done[shard.name] = written
+                _sync_folder(partial)
+                write_atomically(partial / _PROGRESS, json.dumps({"request": request, "shards": done}))
+    finally:
+        files.close()
+
+
+def _write_shard(
+    shard: Shard, contents: Iterable[memoryview], path: Path, progress: Callable[[int], None]
+) -> str:
+    """Write one file under a temporary name, sync it, rename it.
+
+    Returns: its BLAKE3 hash, computed on the way.
+    """
+    hasher = blake3()
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb", buffering=0) as stream:
+        # A full disk says so now, not after an hour.
+        os.posix_fallocate(stream.fileno(), 0, shard.size)
+        at = 0
+        for portion in chain([memoryview(shard.header)], contents):
+            hasher.update(portion)
+            _write_all(stream.fileno(), portion)
+            at += len(portion)
+            progress(len(portion))
+            if at % _FLUSHED_AT_ONCE < len(portion):
+                # Starts writing what lies in the cache, so that the disk works while the next is computed.
+                os.posix_fadvise(stream.fileno(), 0, at, os.POSIX_FADV_DONTNEED)
+        os.fsync(stream.fileno())
+    partial.replace(path)
+    return hasher.hexdigest()
+
+
+def _write_all(handle: int, portion: memoryview) -> None:
+    while portion:
+        portion = portion[os.write(handle, portion) :]
 
 
 def _write_rest(partial: Path, plan: Plan, shards: list[Shard]) -> None:

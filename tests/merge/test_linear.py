@@ -1,37 +1,21 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from merge_models import WriteModel, weights
+from merge_models import WriteModel, files, load, weights
 from rounding import wrongly_rounded
 from safetensors.torch import load_file, save_file
 
-import merge.stream
-from alloy.errors import InputError
+from merge.checkpoint import open_checkpoint
 from merge.interpolate import interpolate
-from merge.stream import merge_checkpoints
+from merge.linear import LinearMixture, merge_checkpoints
 
 NAMES = list(weights())
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
-
-
-def load(folder: Path) -> dict[str, torch.Tensor]:
-    tensors: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        tensors |= load_file(file)
-    return tensors
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_every_tensor_is_interpolated(write_model: WriteModel, tmp_path: Path) -> None:
@@ -174,143 +158,11 @@ def test_the_rest_comes_from_the_donor(write_model: WriteModel, tmp_path: Path) 
 
 def test_the_card_names_the_parents_and_the_files(write_model: WriteModel, tmp_path: Path) -> None:
     a, b = write_model("a"), write_model("b")
-    report = merge_checkpoints(a, b, 0.3, tmp_path / "out", table="| alpha | product |")
+    parents = open_checkpoint(a, "reasoning"), open_checkpoint(b, "chat")
+    report = LinearMixture(*parents).write(0.3, tmp_path / "out", table="| alpha | product |")
     card = (tmp_path / "out" / "README.md").read_text()
-    assert f"| reasoning | 0.7 | {a} | `{report.reasoning}` |" in card
-    assert f"| chat | 0.3 | {b} | `{report.chat}` |" in card
+    assert f"| reasoning | 0.7 | {a} | `{report.parents['reasoning']}` |" in card
+    assert f"| chat | 0.3 | {b} | `{report.parents['chat']}` |" in card
     assert "**alpha = 0.3**" in card
     assert "| alpha | product |" in card
     assert f"| model.safetensors | `{report.shards['model.safetensors']}` |" in card
-
-
-class Killed(BaseException):
-    """Like a kill: nothing in the code under test handles it."""
-
-
-def test_an_interrupted_merge_goes_on_and_ends_at_the_same_bytes(
-    write_model: WriteModel, tmp_path: Path
-) -> None:
-    parents = write_model("one"), write_model("three")
-    straight = merge_checkpoints(*parents, 0.3, tmp_path / "straight", max_shard_bytes=48)
-    assert len(straight.shards) == 4
-    for stop_after in range(1, straight.bytes, 13):
-        out = tmp_path / f"out-{stop_after}"
-        written = 0
-
-        def stop(count: int, total: int, limit: int = stop_after) -> None:
-            nonlocal written
-            written += count
-            if written > limit:
-                raise Killed
-
-        with pytest.raises(Killed):
-            merge_checkpoints(*parents, 0.3, out, max_shard_bytes=48, progress=stop)
-        assert not out.exists()
-        progress = out.with_name(f"{out.name}.partial") / "progress.json"
-        finished = sorted(json.loads(progress.read_text())["shards"]) if progress.exists() else []
-        report = merge_checkpoints(*parents, 0.3, out, max_shard_bytes=48)
-        assert report.resumed == finished
-        assert files(out) == files(tmp_path / "straight")
-
-
-def test_a_finished_shard_that_was_damaged_is_written_again(write_model: WriteModel, tmp_path: Path) -> None:
-    parents = write_model("one"), write_model("three")
-    merge_checkpoints(*parents, 0.3, tmp_path / "straight", max_shard_bytes=48)
-
-    def stop_late(written: int, total: int) -> None:
-        if (tmp_path / "out.partial" / "model-00002-of-00004.safetensors").exists():
-            raise Killed
-
-    with pytest.raises(Killed):
-        merge_checkpoints(*parents, 0.3, tmp_path / "out", max_shard_bytes=48, progress=stop_late)
-    shard = tmp_path / "out.partial" / "model-00001-of-00004.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    report = merge_checkpoints(*parents, 0.3, tmp_path / "out", max_shard_bytes=48)
-    assert report.resumed == ["model-00002-of-00004.safetensors"]
-    assert files(tmp_path / "out") == files(tmp_path / "straight")
-
-
-def test_what_another_merge_left_is_not_taken(write_model: WriteModel, tmp_path: Path) -> None:
-    parents = write_model("one"), write_model("three")
-
-    def stop_late(written: int, total: int) -> None:
-        if (tmp_path / "out.partial" / "progress.json").exists():
-            raise Killed
-
-    with pytest.raises(Killed):
-        merge_checkpoints(*parents, 0.3, tmp_path / "out", max_shard_bytes=48, progress=stop_late)
-    report = merge_checkpoints(*parents, 0.4, tmp_path / "out", max_shard_bytes=48)
-    merge_checkpoints(*parents, 0.4, tmp_path / "straight", max_shard_bytes=48)
-    assert report.resumed == []
-    assert files(tmp_path / "out") == files(tmp_path / "straight")
-
-
-def test_the_same_merge_again_does_nothing(write_model: WriteModel, tmp_path: Path) -> None:
-    parents = write_model("a"), write_model("b")
-    first = merge_checkpoints(*parents, 0.3, tmp_path / "out")
-    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    again = merge_checkpoints(*parents, 0.3, tmp_path / "out")
-    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
-    assert again.shards == first.shards
-
-
-def test_another_model_is_not_overwritten_unasked(write_model: WriteModel, tmp_path: Path) -> None:
-    a, b = write_model("a"), write_model("b")
-    with pytest.raises(InputError, match=r"b is there already and holds something else\. Remove it"):
-        merge_checkpoints(a, b, 0.5, b)
-    merge_checkpoints(a, b, 0.5, tmp_path / "out")
-    with pytest.raises(InputError, match="out is there already and holds something else"):
-        merge_checkpoints(a, b, 0.6, tmp_path / "out")
-    report = merge_checkpoints(a, b, 0.6, tmp_path / "out", replace=True)
-    assert report.alpha == json.loads((tmp_path / "out" / "merge.json").read_text())["alpha"] == 0.6
-
-
-def test_a_merge_that_is_killed_leaves_nothing_that_looks_finished(
-    write_model: WriteModel, tmp_path: Path
-) -> None:
-    parents = write_model("one"), write_model("three")
-    out = tmp_path / "out"
-    script = f"""
-import os, signal
-from merge.stream import merge_checkpoints
-def stop(written, total):
-    if os.path.exists({str(tmp_path / "out.partial" / "progress.json")!r}):
-        os.kill(os.getpid(), signal.SIGKILL)
-merge_checkpoints({str(parents[0])!r}, {str(parents[1])!r}, 0.3, __import__("pathlib").Path({str(out)!r}),
-                  max_shard_bytes=48, progress=stop)
-"""
-    root = Path(merge.stream.__file__).parent.parent
-    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    killed = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
-    assert killed.returncode == -9
-    assert not out.exists()
-    report = merge_checkpoints(*parents, 0.3, out, max_shard_bytes=48)
-    assert report.resumed == ["model-00001-of-00004.safetensors"]
-    merge_checkpoints(*parents, 0.3, tmp_path / "straight", max_shard_bytes=48)
-    assert files(out) == files(tmp_path / "straight")
-
-
-def test_the_result_loads_in_transformers(tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=32,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        dtype="bfloat16",
-    )
-    models = {}
-    for seed, role in enumerate(("reasoning", "chat")):
-        torch.manual_seed(seed)
-        models[role] = LlamaForCausalLM(config).bfloat16()
-        models[role].save_pretrained(tmp_path / role)
-    merge_checkpoints(tmp_path / "reasoning", tmp_path / "chat", 0.4, tmp_path / "out", max_shard_bytes=4000)
-    merged, told = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
-    assert not told["missing_keys"]
-    assert not told["unexpected_keys"]
-    a, b = models["reasoning"].state_dict(), models["chat"].state_dict()
-    for name, weight in merged.state_dict().items():
-        assert torch.equal(weight, interpolate(a[name], b[name], 0.4))
-    assert merged(torch.tensor([[1, 2, 3]])).logits.isfinite().all()

@@ -1,0 +1,1 @@
+"""Serving a model over OpenAI's interface, with a thinking budget for each request."""

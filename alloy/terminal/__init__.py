@@ -1,0 +1,1 @@
+"""A chat with a model in a terminal, or through a pipe."""

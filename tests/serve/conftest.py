@@ -1,0 +1,104 @@
+"""A small model that knows three conversations by heart, and a server of it, started once."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from counting import WEATHER, conversations
+
+START_SECONDS = 600
+
+INSTALLED = importlib.util.find_spec("vllm") is not None
+
+
+@pytest.fixture(scope="session")
+def taught_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of 200 thousand weights, trained in seconds until it writes the conversations."""
+    import json
+
+    import torch
+
+    from alloy.base import ModelShape
+    from alloy.build_base import random_model, train_tokenizer
+    from alloy.policy import save_policy
+    from alloy.template import encode_conversation
+
+    texts = [json.dumps(turn) for turns, _, _ in conversations() for turn in turns] + [json.dumps(WEATHER)]
+    tokenizer = train_tokenizer(texts * 20, 420)
+    torch.manual_seed(0)
+    shape = ModelShape(hidden_size=96, layers=2, heads=2, mlp_size=192, max_positions=512)
+    model = random_model(shape, tokenizer)
+    rows = [
+        row
+        for turns, tools, thinking in conversations()
+        for row in encode_conversation(tokenizer, turns, tools, thinking)
+    ]
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([row.input_ids + [0] * (width - len(row)) for row in rows])
+    labels = torch.tensor(
+        [
+            [token if loss else -100 for token, loss in zip(row.input_ids, row.completion_mask, strict=True)]
+            + [-100] * (width - len(row))
+            for row in rows
+        ]
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
+    for step in range(160):
+        for group in optimizer.param_groups:
+            group["lr"] = 4e-3 * min(1.0, (160 - step) / 80)
+        loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    folder = tmp_path_factory.mktemp("taught") / "counter"
+    save_policy(model, tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(taught_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`python -m alloy serve` over the taught model, in float32, with a key: its address."""
+    if not INSTALLED and os.environ.get("ALLOY_REQUIRE_ALL") == "1":
+        pytest.fail("vllm is not installed: make setup installs it", pytrace=False)
+    if not INSTALLED:
+        pytest.skip("vllm is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "alloy", "serve", str(taught_folder), "--port", str(port)),
+        *("--api-key", "sesame", "--grace", "6", "--max-requests", "16", "--dtype", "float32"),
+    ]
+    log = tmp_path_factory.mktemp("server") / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        began = time.monotonic()
+        while not healthy(address):
+            if process.poll() is not None or time.monotonic() - began > START_SECONDS:
+                pytest.fail(f"the server did not start:\n{log.read_text()[-4000:]}", pytrace=False)
+            time.sleep(0.5)
+        yield f"{address}/v1"
+    finally:
+        process.terminate()
+        try:
+            process.wait(120)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def healthy(url: str) -> bool:
+    import requests
+
+    try:
+        return requests.get(f"{url}/health", timeout=5).status_code == 200
+    except requests.exceptions.RequestException:
+        return False
