@@ -1,5 +1,6 @@
 """Weights, tokenizer, adapter: loaded from a plain model folder and saved as one."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,11 @@ def multiplies_bfloat16() -> bool:
 def computes_bfloat16(precision: str) -> bool:
     """What `train.precision` means on this machine."""
     return precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16())
+
+
+def own_device() -> str:
+    """This process's GPU, or the CPU: where a model goes that no trainer places."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
 def device_name() -> str:

@@ -10,7 +10,7 @@ from alloy.judges.config import JudgeConfig
 from alloy.judges.endpoint import Judge
 from alloy.judges.reward_model import RewardModel, Scorer
 from alloy.judges.served import ServedRewardModel
-from alloy.policy import device_name, load_model, load_tokenizer
+from alloy.policy import device_name, load_model, load_tokenizer, own_device
 from alloy.rl import PolicyTrainer, first_metrics
 from alloy.rl_arguments import check_launch
 from alloy.rl_sampling import draw_tasks, make_environments
@@ -38,7 +38,7 @@ def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     chooser = _chooser(config, run, parents)
     run.begin()
     tokenizer = load_tokenizer(parent.path)
-    model = load_model(parent.path)
+    model = load_model(parent.path).to(own_device())
     held_out = HeldOut(config, environments, measured, scorer, tokenizer)
     before = held_out.measure(model)
     trainer = PolicyTrainer(
@@ -55,7 +55,8 @@ def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(run))
     trainer.save_kept(run.folder / "model", parent.path)
-    metrics = gains(before, held_out.measure(load_model(run.folder / "model"))) | trainer.selection.metrics()
+    kept = load_model(run.folder / "model").to(own_device())
+    metrics = gains(before, held_out.measure(kept)) | trainer.selection.metrics()
     history: Any = trainer.state.log_history
     for name in ("reward", *LOGGED):
         if any(name in entry for entry in history):

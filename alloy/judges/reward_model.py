@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification
 
 from alloy.environments.task import Message
-from alloy.policy import load_model, load_tokenizer
+from alloy.policy import load_model, load_tokenizer, own_device
 from alloy.template import encode_conversation
 
 if TYPE_CHECKING:
@@ -87,9 +87,8 @@ class RewardModel:
 
     def __init__(self, folder: Path, batch_tokens: int = BATCH_TOKENS) -> None:
         self.tokenizer = load_tokenizer(folder)
-        self.model: Any = load_model(folder, auto=AutoModelForSequenceClassification).eval()
-        if torch.cuda.is_available():
-            self.model = self.model.to("cuda")
+        model = load_model(folder, auto=AutoModelForSequenceClassification)
+        self.model: Any = model.to(own_device()).eval()
         self.batch_tokens = batch_tokens
         self.most = most_tokens(self.model.config, self.tokenizer)
         self.too_long = 0

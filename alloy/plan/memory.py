@@ -27,15 +27,20 @@ def memory_of(work: Work, shape: Shape, launch: Launch, shapes: Mapping[str, Sha
 
 
 class _Stage:
+    """One stage on one device: its phases, with what is there in all of them."""
+
     def __init__(self, work: Work, shape: Shape, launch: Launch, shapes: Mapping[str, Shape]) -> None:
         self.work, self.shape, self.launch, self.shapes = work, shape, launch, shapes
         self.states: States | None = states_of(shape, work.training, launch) if work.training else None
-        self.beside = sum(self._bytes(held) for held in work.held if held.when == "always")
+        self.beside = float(sum(self._bytes(held) for held in work.held if held.when == "always"))
+        parents = 4.0 * shape.parameters * work.host_models
+        self.host = (self.states.host if self.states else 0.0) + (0.0 if launch.cpu else parents)
+        self.beside += parents if launch.cpu else 0.0
         staying = [s for s in work.sampling if s.beside_training and s.engine == "vllm"]
         self.beside += max((self._vllm(sampling) for sampling in staying), default=0.0)
 
     def memory(self) -> Memory:
-        return Memory(tuple(self._phases()), self.states.host if self.states else 0.0)
+        return Memory(tuple(self._phases()), self.host)
 
     def _phases(self) -> Iterator[Phase]:
         if self.work.training and self.states:
@@ -63,9 +68,10 @@ class _Stage:
         }
 
     def _bytes(self, held: Held) -> float:
-        """A second model in float32, as stages load it."""
-        divided = held.sharded and self.launch.sharding == "zero3"
-        return 4.0 * self._of(held.role).parameters / (self.launch.devices if divided else 1)
+        """A second model in float32, as stages load it; one that is prepared as the policy is, in its numbers."""
+        number = self.states.number if held.sharded and self.states else 4
+        divided = held.sharded and self.launch.sharding in ("zero3", "fsdp")
+        return number * self._of(held.role).parameters / (self.launch.devices if divided else 1)
 
     def _of(self, role: str) -> Shape:
         return self.shapes.get(role, self.shape)

@@ -35,7 +35,7 @@ class Memory:
     """The phases of a stage on one device.
 
     Attributes:
-        host: bytes of the machine's memory that each of its devices needs beside its own.
+        host: bytes of the machine's memory that each of its devices needs beside its own; 0 where they are one.
     """
 
     phases: tuple[Phase, ...] = ()

@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,9 @@ def plan_stage(
         made[stage] = roles.shape("parent", optional=True)
         return StagePlan(stage, package, config, made[stage], planned=False)
     work = described(config, launch)
+    if work.training and work.training.optimizer == "muon" and launch.sharded:
+        refused = f"the stage refuses to start: Muon needs whole matrices, {launch.sharding} divides them"
+        work = replace(work, notes=(f"{refused}. Set optim.kind=adamw", *work.notes))
     shape = roles.shape(work.start)
     made[stage] = None if shape is None or work.makes == "nothing" else shape
     if shape is None:

@@ -127,7 +127,7 @@ def _notes(plans: Sequence[StagePlan], launch: Launch) -> list[str]:
         )
     if any(plan.memory.host for plan in plans):
         most = max(plan.memory.host for plan in plans)
-        lines.append(f"In the machine's memory: {size(most)} for each of its devices.")
+        lines.append(f"In the machine's memory: {size(most)} at most, for each of its devices.")
     lines += [f"{plan.stage}: {note}" for plan in plans for note in plan.notes]
     return lines
 

@@ -103,7 +103,7 @@ class Held:
     Attributes:
         role: for people, and what `Scoring.model` names.
         parent: the field of the config whose model it is.
-        sharded: whether ZeRO-3 divides it as it divides the policy.
+        sharded: prepared as the policy is, by DeepSpeed or FSDP.
         when: all the time, or after training alone.
     """
 

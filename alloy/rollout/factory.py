@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alloy.policy import load_model
+from alloy.policy import load_model, own_device
 from alloy.rl_config import EngineConfig
 from alloy.rollout.engine import Engine
 from alloy.rollout.transformers_engine import TransformersEngine
@@ -29,4 +29,4 @@ def open_engine(
         with open_vllm(folder, tokenizer, config, grace) as engine:
             yield engine
     else:
-        yield TransformersEngine(load_model(folder), tokenizer, config.batch_size, grace)
+        yield TransformersEngine(load_model(folder).to(own_device()), tokenizer, config.batch_size, grace)

@@ -73,14 +73,12 @@ def _local(given: Namespace) -> Writer:
     from alloy.serve.model import find_model
 
     folder, _ = find_model(given.model)
-    import torch
-
-    from alloy.policy import load_model, load_tokenizer, multiplies_bfloat16
+    from alloy.policy import load_model, load_tokenizer, multiplies_bfloat16, own_device
     from alloy.terminal.local import LocalWriter
 
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, "bfloat16" if multiplies_bfloat16() else "float32")
-    return LocalWriter(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, given.grace)
+    return LocalWriter(model.to(own_device()), tokenizer, given.grace)
 
 
 def _server(given: Namespace) -> Writer:

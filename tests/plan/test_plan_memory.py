@@ -288,8 +288,19 @@ def test_second_models() -> None:
     reference, reward = 1200 / 2, 4 * 704
     assert found["training: the head"]["models"] == reference + reward
     assert found["measuring afterwards"]["models"] == reference + reward + 1200
+    bfloat16 = replace(work, training=replace(TRAINING, precision="bfloat16"))
+    # DeepSpeed brings the reference to its own numbers; a reward model stays as it was loaded.
+    halved = memory_of(bfloat16, SHAPE, launch, {"reward model": scorer}).phases[0].kinds["models"]
+    assert halved == 600 / 2 + reward
     scored = found["scoring by the reward model"]
     assert (scored["models"], scored["logits"]) == (reference + reward, 4 * 20)
+
+
+def test_a_sweep_holds_its_parents_in_the_machine() -> None:
+    work = Work(sampling=(sampling(beside_training=False),), host_models=2)
+    assert memory_of(work, SHAPE, ONE).host == 2 * 1200
+    on_cpu = memory_of(work, SHAPE, Launch(cpu=True))
+    assert (on_cpu.host, on_cpu.peak.kinds["models"]) == (0, 2 * 1200)
 
 
 def test_the_peak_is_the_largest_moment_not_the_sum_of_kinds() -> None:

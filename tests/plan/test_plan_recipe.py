@@ -243,6 +243,18 @@ def test_an_adapter_that_peft_refuses_is_told(tmp_path: Path) -> None:
     assert not planned(recipe, None, "a.lora={rank: 2, target_modules: [in_proj]}")["a"].notes
 
 
+def test_muon_under_a_sharding_that_refuses_it(tmp_path: Path) -> None:
+    recipe = write(
+        tmp_path / "recipe", "stages: {a: {package: sft}}\n", a=f"model: {model(tmp_path / 'm')}\n{SFT}"
+    )
+    zero3 = Launch(devices=2, sharding="zero3")
+    told = planned(recipe, zero3, "a.optim.kind=muon")["a"].notes
+    assert told == (
+        "the stage refuses to start: Muon needs whole matrices, zero3 divides them. Set optim.kind=adamw",
+    )
+    assert not planned(recipe, Launch(devices=2), "a.optim.kind=muon")["a"].notes
+
+
 def test_a_model_that_nobody_named(tmp_path: Path) -> None:
     recipe = write(tmp_path / "recipe", "stages: {a: {package: sft}}\n", a=SFT)
     with pytest.raises(InputError, match="parent is not set: a stage is planned on its model"):

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from alloy.environments.registry import ENVIRONMENTS
 from alloy.evaluate.config import EvaluateConfig
 from alloy.plan import evaluation
@@ -222,10 +220,9 @@ def test_the_reward_model_s_batch_is_the_one_it_has() -> None:
     assert BATCH_TOKENS == reward_model.BATCH_TOKENS
 
 
-@pytest.mark.parametrize("name", ["vllm_process.py"])
-def test_vllm_s_cache_on_a_cpu_is_the_one_it_takes(name: str) -> None:
+def test_vllm_s_cache_on_a_cpu_is_the_one_it_takes() -> None:
     from alloy.plan.memory import _VLLM_CPU_CACHE
 
-    text = (Path(__file__).parents[2] / "alloy" / "rollout" / name).read_text()
+    text = (Path(__file__).parents[2] / "alloy" / "rollout" / "vllm_process.py").read_text()
     assert "_MAX_CPU_CACHE_BYTES = 2 << 30" in text
     assert _VLLM_CPU_CACHE == 2 << 30

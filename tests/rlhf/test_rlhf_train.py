@@ -198,7 +198,7 @@ def test_a_run_that_goes_on_is_compared_with_the_same_parent_and_stops_at_the_sa
     after_step = PolicyTrainer.after_step
 
     def killed(self: Any) -> bool:
-        if self.state.global_step == 3:
+        if self.state.global_step == 2:
             raise KeyboardInterrupt
         return after_step(self)
 
@@ -209,8 +209,8 @@ def test_a_run_that_goes_on_is_compared_with_the_same_parent_and_stops_at_the_sa
         changes = {
             "reward_model": str(tiny_reward_model),
             "held_out_judge": {"base_url": server.url, "model": "judge"},
-            "validation": {"tasks": 20, "every_steps": 1, "patience": 3},
-            "train": {"max_steps": 8, "per_device_batch_size": 8, "save_steps": 1},
+            "validation": {"tasks": 20, "every_steps": 1, "patience": 2},
+            "train": {"max_steps": 6, "per_device_batch_size": 8, "save_steps": 1},
             "rollout": {"max_completion_tokens": 64, "temperature": 1.0, "thinking_share": 0.0},
             "optim": {"learning_rate": 0.05, "scheduler": "constant"},
         }
@@ -223,4 +223,5 @@ def test_a_run_that_goes_on_is_compared_with_the_same_parent_and_stops_at_the_sa
         rlhf.run(broken)
     whole = entries(tmp_path / "r" / "whole")
     assert entries(tmp_path / "r" / "broken") == whole
+    assert [step["step"] for step in whole["steps"]] == [0, 1, 2]
     assert len({step["mean"] for step in whole["steps"]}) > 1, "the judge tells the steps apart"
