@@ -523,7 +523,9 @@ def test_no_row_is_a_crash(tiny_tokenizer: Any, line: bytes) -> None:
 
 
 # These have no data of their own.
-@pytest.mark.parametrize("name", sorted(set(ENVIRONMENTS) - {"problems", "trl", "workbench"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(ENVIRONMENTS) - {"benchmark", "problems", "prompts", "trl", "workbench"})
+)
 def test_every_demonstration_passes_the_checks(name: str, tiny_tokenizer: Any, tmp_path: Path) -> None:
     source = SourceConfig(environment=name, rows=40)
     store = open_store(Leaf(source), DataConfig(sources=[source]), tiny_tokenizer, 3, tmp_path)
