@@ -710,6 +710,8 @@ def test_an_interrupted_run_says_how_to_go_on(
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in the background ignores the interrupt, and children would as well.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     progress = tmp_path / "out" / "progress.jsonl"
     killer = threading.Timer(300, process.kill)
