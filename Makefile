@@ -25,7 +25,7 @@ $(STAMP): $(LOCK)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r $(LOCK)
 	@touch $@
 
-demo: setup ## The whole pipeline on a model built from scratch: 24 minutes on two cores beside other work
+demo: setup ## The whole pipeline on a model built from scratch, on two cores
 	$(PY) -m alloy run demo
 	$(PY) -m alloy report runs/demo
 
