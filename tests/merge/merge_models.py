@@ -84,3 +84,17 @@ def load(folder: Path) -> dict[str, Tensor]:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def perturbed(folder: Path, out: Path, seed: int) -> Path:
+    """A copy of a model folder, every weight moved a little."""
+    from alloy.policy import load_model, load_tokenizer
+
+    torch.manual_seed(seed)
+    model = load_model(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.001)
+    model.save_pretrained(out)
+    load_tokenizer(folder).save_pretrained(out)
+    return out

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from merge_models import WriteModel, weights
+from merge_models import WriteModel, perturbed, weights
 
 import merge
 from alloy.artifact import fingerprint_model, read_artifact
@@ -75,21 +75,6 @@ def test_wrong_arguments_are_said_with_status_2(
     assert capsys.readouterr().err.startswith(message)
     assert not out.exists()
     assert not out.with_name("out.partial").exists()
-
-
-def perturbed(folder: Path, out: Path, seed: int) -> Path:
-    import torch
-
-    from alloy.policy import load_model, load_tokenizer
-
-    torch.manual_seed(seed)
-    model = load_model(folder)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.001)
-    model.save_pretrained(out)
-    load_tokenizer(folder).save_pretrained(out)
-    return out
 
 
 def test_a_sweep_and_a_stage_from_end_to_end(

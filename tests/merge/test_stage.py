@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from merge_models import perturbed
 from safetensors.torch import load_file
 
 from alloy.artifact import read_artifact, resolve_parent
@@ -27,19 +28,6 @@ SUITES = {
 
 def command(*arguments: object) -> int:
     return main(run, [str(argument) for argument in arguments])
-
-
-def perturbed(folder: Path, out: Path, seed: int) -> Path:
-    from alloy.policy import load_model, load_tokenizer
-
-    torch.manual_seed(seed)
-    model = load_model(folder)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.001)
-    model.save_pretrained(out)
-    load_tokenizer(folder).save_pretrained(out)
-    return out
 
 
 def adapted(folder: Path, out: Path, seed: int) -> Path:

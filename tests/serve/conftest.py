@@ -2,18 +2,12 @@
 
 import importlib.util
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from counting import WEATHER, conversations
-
-START_SECONDS = 600
+from vllm_served import started
 
 INSTALLED = importlib.util.find_spec("vllm") is not None
 
@@ -69,36 +63,9 @@ def server(taught_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         pytest.fail("vllm is not installed: make setup installs it", pytrace=False)
     if not INSTALLED:
         pytest.skip("vllm is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        *(sys.executable, "-m", "alloy", "serve", str(taught_folder), "--port", str(port)),
+    arguments = [
+        *("alloy", "serve", str(taught_folder)),
         *("--api-key", "sesame", "--grace", "6", "--max-requests", "16", "--dtype", "float32"),
     ]
-    log = tmp_path_factory.mktemp("server") / "log"
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        began = time.monotonic()
-        while not healthy(address):
-            if process.poll() is not None or time.monotonic() - began > START_SECONDS:
-                pytest.fail(f"the server did not start:\n{log.read_text()[-4000:]}", pytrace=False)
-            time.sleep(0.5)
+    with started(arguments, tmp_path_factory.mktemp("server")) as address:
         yield f"{address}/v1"
-    finally:
-        process.terminate()
-        try:
-            process.wait(120)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def healthy(url: str) -> bool:
-    import requests
-
-    try:
-        return requests.get(f"{url}/health", timeout=5).status_code == 200
-    except requests.exceptions.RequestException:
-        return False

