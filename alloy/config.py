@@ -121,8 +121,53 @@ class TrainingConfig(StageConfig):
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
-    """A YAML mapping and the line (from 1) of each of its keys, by key path."""
+Places = dict[tuple[str, ...], str]
+"""Key path to `file:line`, lines from 1."""
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], Places]:
+    """A YAML mapping and the place of each of its keys.
+
+    With `extends: other.yaml` a file is another one with changes: mappings are merged key by key, anything
+    else that the file names is its own.
+
+    Raises:
+        InputError: no such file, one that is no mapping, a key twice, or files that extend each other.
+    """
+    return _read_extended(path, ())
+
+
+def _read_extended(path: Path, readers: tuple[Path, ...]) -> tuple[dict[str, Any], Places]:
+    values, places = _read_one(path)
+    if "extends" not in values:
+        return values, places
+    where, named = places.pop(("extends",)), values.pop("extends")
+    if not isinstance(named, str):
+        raise InputError(f"{where}: extends = {named!r}: name one YAML file, relative to this one.")
+    base = path.parent / named
+    if not base.is_file():
+        raise InputError(f"{where}: extends = {named!r}: there is no file {base}.")
+    readers = (*readers, path.resolve())
+    if base.resolve() in readers:
+        raise InputError(f"{where}: extends = {named!r}: these files extend each other in a circle.")
+    base_values, base_places = _read_extended(base, readers)
+    _merge(base_values, base_places, values, ())
+    return base_values, base_places | places
+
+
+def _merge(base: dict[str, Any], places: Places, changes: dict[str, Any], prefix: tuple[str, ...]) -> None:
+    """Changes into a base, in place; what a change replaces loses its places."""
+    for key, value in changes.items():
+        path = (*prefix, str(key))
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], places, value, path)
+            continue
+        base[key] = value
+        for old in [place for place in places if place[: len(path)] == path]:
+            del places[old]
+
+
+def _read_one(path: Path) -> tuple[dict[str, Any], Places]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file. Name a YAML config.")
     try:
@@ -137,30 +182,30 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
         values = {}
     if not isinstance(values, dict):
         raise InputError(f"{path}:1: a config is a mapping of keys to values, not {type(values).__name__}.")
-    lines: dict[tuple[str, ...], int] = {}
+    places: Places = {}
     if node is not None:
-        _collect_lines(node, (), lines, path)
-    return values, lines
+        _collect_places(node, (), places, path)
+    return values, places
 
 
-def _collect_lines(
-    node: yaml.Node, prefix: tuple[str, ...], lines: dict[tuple[str, ...], int], file: Path
-) -> None:
+def _collect_places(node: yaml.Node, prefix: tuple[str, ...], places: Places, file: Path) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             path = (*prefix, str(key.value))
-            if path in lines:
+            where = f"{file}:{key.start_mark.line + 1}"
+            if path in places:
+                first = places[path].rpartition(":")[2]
                 raise InputError(
-                    f"{file}:{key.start_mark.line + 1}: {'.'.join(path)!r} stands here a second time, "
-                    f"after line {lines[path]}. Remove one of the two."
+                    f"{where}: {'.'.join(path)!r} stands here a second time, after line {first}. "
+                    "Remove one of the two."
                 )
-            lines[path] = key.start_mark.line + 1
-            _collect_lines(value, path, lines, file)
+            places[path] = where
+            _collect_places(value, path, places, file)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             path = (*prefix, str(index))
-            lines[path] = value.start_mark.line + 1
-            _collect_lines(value, path, lines, file)
+            places[path] = f"{file}:{value.start_mark.line + 1}"
+            _collect_places(value, path, places, file)
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -202,7 +247,7 @@ def parse(
     cls: type[ConfigT],
     values: dict[str, Any],
     source: str,
-    lines: dict[tuple[str, ...], int] | None = None,
+    places: Places | None = None,
 ) -> ConfigT:
     """Validate a mapping; every problem is told with its file, line, value and remedy.
 
@@ -212,15 +257,15 @@ def parse(
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(cls, problem, source, lines or {}) for problem in error.errors()]
+        problems = [_explain(cls, problem, source, places or {}) for problem in error.errors()]
         raise InputError("\n".join(problems)) from None
 
 
-def _explain(cls: type[Config], problem: Any, source: str, lines: dict[tuple[str, ...], int]) -> str:
+def _explain(cls: type[Config], problem: Any, source: str, places: Places) -> str:
     path = tuple(str(part) for part in problem["loc"])
     # A union's tag is part of pydantic's path but not of the file's.
-    known = max((p for p in lines if _is_subsequence(p, path)), key=len, default=())
-    where = f"{source}:{lines[known]}" if known else source
+    known = max((p for p in places if _is_subsequence(p, path)), key=len, default=())
+    where = places[known] if known else source
     name = ".".join(path)
     if problem["type"] == "extra_forbidden":
         names = _field_names(cls, path[:-1])
@@ -265,9 +310,9 @@ def load(cls: type[ConfigT], path: str | Path, overrides: Sequence[str] = ()) ->
     Raises:
         InputError: a missing or broken file, an unknown key, a value outside its rule.
     """
-    values, lines = read_yaml(Path(path))
+    values, places = read_yaml(Path(path))
     apply_overrides(values, overrides)
-    return parse(cls, values, str(path), lines)
+    return parse(cls, values, str(path), places)
 
 
 def dump(config: Config) -> str:

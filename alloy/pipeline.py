@@ -127,7 +127,7 @@ def load_stage_config(
     Args:
         runs: the folder of this recipe's run folders; runs/<recipe> when not given.
     """
-    values, lines = read_yaml(path)
+    values, places = read_yaml(path)
     apply_overrides(values, overrides)
     runs = runs or Path("runs") / path.resolve().parent.name
     if values.get("output") is None:
@@ -135,7 +135,7 @@ def load_stage_config(
     cls = import_stage(package).CONFIG
     if (path.parent / "pipeline.yaml").is_file():
         _fill_parents(cls, values, load_recipe(str(path.parent)).stages.get(path.stem), runs)
-    return parse(cls, values, str(path), lines)
+    return parse(cls, values, str(path), places)
 
 
 def _fill_parents(cls: type[StageConfig], values: dict[str, Any], entry: Entry | None, runs: Path) -> None:

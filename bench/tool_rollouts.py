@@ -141,8 +141,8 @@ def load(folder: str | None) -> tuple[Any, Any]:
     from alloy.build_base import corpus_texts, random_model, train_tokenizer
     from alloy.config import parse, read_yaml
 
-    values, lines = read_yaml(BASE)
-    config = parse(BaseConfig, values, str(BASE), lines)
+    values, places = read_yaml(BASE)
+    config = parse(BaseConfig, values, str(BASE), places)
     seed_everything(config.seed)
     assert config.shape is not None
     tokenizer = train_tokenizer(corpus_texts(config.corpus, config.seed), config.vocabulary, config.phrases)

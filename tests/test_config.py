@@ -115,6 +115,60 @@ def test_an_empty_file_is_an_empty_mapping(tmp_path: Path) -> None:
     assert read_yaml(write(tmp_path, "# nothing\n")) == ({}, {})
 
 
+def test_a_file_extends_another(tmp_path: Path) -> None:
+    write(tmp_path, SFT, "first.yaml")
+    write(tmp_path, "extends: first.yaml\ntrain: {max_steps: 7}\nseed: 2\n", "second.yaml")
+    path = write(
+        tmp_path, "extends: second.yaml\ndata: {sources: [{environment: math, rows: 4}]}\n", "x.yaml"
+    )
+    config = load(SftConfig, path)
+    assert (config.train.max_steps, config.seed, config.optim.learning_rate) == (7, 2, 1e-6)
+    assert [(source.environment, source.rows) for source in config.data.sources] == [("math", 4)]
+
+
+def test_a_problem_is_told_in_the_file_that_has_it(tmp_path: Path) -> None:
+    write(tmp_path, SFT, "first.yaml")
+    path = write(tmp_path, "extends: first.yaml\ntrain: {max_steps: 1, max_step: 7}\n", "x.yaml")
+    with pytest.raises(
+        InputError, match=r"/x\.yaml:2: unknown key 'train\.max_step'\. Did you mean 'max_steps'"
+    ):
+        load(SftConfig, path)
+    write(tmp_path, SFT.replace("rows: 5", "row: 5"), "first.yaml")
+    path = write(tmp_path, "extends: first.yaml\nseed: 1\n", "x.yaml")
+    with pytest.raises(InputError, match=r"/first\.yaml:5: unknown key 'data\.sources\.1\.row'"):
+        load(SftConfig, path)
+
+
+def test_what_is_replaced_has_no_place_in_the_file_below(tmp_path: Path) -> None:
+    write(tmp_path, "a: {b: [1, 2], c: 3}\nd: 4\n", "first.yaml")
+    values, places = read_yaml(write(tmp_path, "\nextends: first.yaml\na: {b: [5]}\n", "x.yaml"))
+    assert values == {"a": {"b": [5], "c": 3}, "d": 4}
+    told = {".".join(path): place.removeprefix(f"{tmp_path}/") for path, place in places.items()}
+    assert told == {
+        "a": "x.yaml:3",
+        "a.b": "x.yaml:3",
+        "a.b.0": "x.yaml:3",
+        "a.c": "first.yaml:1",
+        "d": "first.yaml:2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "seed: 1\nextends: none.yaml\n",
+            r"x\.yaml:2: extends = 'none\.yaml': there is no file .*none\.yaml\.$",
+        ),
+        ("extends: [a.yaml]\n", r"x\.yaml:1: extends = \['a\.yaml'\]: name one YAML file"),
+        ("extends: x.yaml\n", r"x\.yaml:1: extends = 'x\.yaml': these files extend each other in a circle"),
+    ],
+)
+def test_what_cannot_be_extended(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_yaml(write(tmp_path, text, "x.yaml"))
+
+
 def test_overrides(tmp_path: Path) -> None:
     overrides = [
         "optim.learning_rate=1e-4",

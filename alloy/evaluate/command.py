@@ -111,7 +111,7 @@ def configure(given: Namespace) -> EvaluateConfig:
     Raises:
         InputError: an unknown suite, a number that is none, or what the config itself refuses.
     """
-    values, lines = read_yaml(given.config) if given.config else ({}, {})
+    values, places = read_yaml(given.config) if given.config else ({}, {})
     for compared in ("focus", "products", "win_rate", "reward_model", "compare"):
         values.pop(compared, None)  # they name a recipe's models
     values["suites"] = _chosen(given, values.get("suites") or {})
@@ -126,7 +126,7 @@ def configure(given: Namespace) -> EvaluateConfig:
     if given.engine:
         values["rollout"] = {**(values.get("rollout") or {}), "engine": given.engine}
     apply_overrides(values, given.overrides)
-    return parse(EvaluateConfig, values, str(given.config or "suites"), lines)
+    return parse(EvaluateConfig, values, str(given.config or "suites"), places)
 
 
 def _chosen(given: Namespace, told: dict[str, Any]) -> dict[str, Any]:

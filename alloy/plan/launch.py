@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from alloy.config import read_yaml
+from alloy.config import Places, read_yaml
 from alloy.errors import InputError
 
 Sharding = Literal["none", "zero2", "zero3", "fsdp"]
@@ -101,27 +101,27 @@ def read_accelerate(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, or a kind of distribution that stages do not run under.
     """
-    told, lines = read_yaml(path)
+    told, places = read_yaml(path)
     kind = str(told.get("distributed_type", "NO"))
     found: dict[str, Any] = {
         "devices": int(told.get("num_processes") or 1),
         "cpu": bool(told.get("use_cpu", False)),
     }
     if kind == "DEEPSPEED":
-        return found | _deepspeed(told.get("deepspeed_config") or {}, path, lines)
+        return found | _deepspeed(told.get("deepspeed_config") or {}, path, places)
     if kind == "FSDP":
         return found | {"sharding": "fsdp"}
     if kind in ("NO", "MULTI_GPU", "MULTI_CPU"):
         return found | {"sharding": "none"}
-    where = f"{path}:{lines.get(('distributed_type',), 1)}"
+    where = places.get(("distributed_type",), str(path))
     raise InputError(
         f"{where}: distributed_type = {kind}: plan knows NO, MULTI_GPU, MULTI_CPU, DEEPSPEED and FSDP."
     )
 
 
-def _deepspeed(told: dict[str, Any], path: Path, lines: dict[tuple[str, ...], int]) -> dict[str, Any]:
+def _deepspeed(told: dict[str, Any], path: Path, places: Places) -> dict[str, Any]:
     if "zero_stage" not in told:
-        where = f"{path}:{lines.get(('deepspeed_config',), 1)}"
+        where = places.get(("deepspeed_config",), str(path))
         raise InputError(
             f"{where}: deepspeed_config has no zero_stage. Set it here, not in a file of DeepSpeed's."
         )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from alloy.rollout.budget import BudgetTokens, ThinkingBudget
+from alloy.rollout.draw import invert
 from alloy.rollout.engine import Generation, Sampling
 from alloy.rollout.kept_keys import KeptKeys, keep, recall
 
@@ -159,10 +160,12 @@ def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> tup
         tokens = logits.argmax(-1)
         return tokens, logprobs.gather(1, tokens[:, None])[:, 0]
     logprobs = (logits / sampling.temperature).log_softmax(-1)
-    probabilities = logprobs.exp()
+    possible = logprobs
     if sampling.top_p < 1:
-        ranked, order = probabilities.sort(dim=-1, descending=True)
-        outside = ranked.cumsum(-1) - ranked >= sampling.top_p
-        probabilities = probabilities.scatter(1, order, ranked.masked_fill(outside, 0.0))
-    tokens = torch.multinomial(probabilities, 1, generator=generator)
-    return tokens[:, 0], logprobs.gather(1, tokens)[:, 0]
+        ranked, order = logprobs.sort(dim=-1, descending=True)
+        shares = ranked.exp()
+        outside = shares.cumsum(-1) - shares >= sampling.top_p
+        possible = logprobs.scatter(1, order, ranked.masked_fill(outside, -torch.inf))
+    numbers = torch.rand(len(logits), dtype=torch.float64, device=logits.device, generator=generator)
+    tokens = invert(possible, numbers)
+    return tokens, logprobs.gather(1, tokens[:, None])[:, 0]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from alloy.rollout.draw import invert
+
 if TYPE_CHECKING:
     from vllm import LLM
 
@@ -40,21 +42,3 @@ def _sample(
         torch.rand((), dtype=torch.float64, generator=generators.get(row)) for row in range(len(logprobs))
     ]
     return invert(logprobs, torch.stack(numbers)), logprobs
-
-
-def invert(logprobs: Tensor, numbers: Tensor) -> Tensor:
-    """The token of each row at a share of its cumulative distribution.
-
-    In float64: fifty thousand float32 probabilities sum to 1 only to six digits, and a token of one
-    in ten million must be drawn once in ten million times.
-
-    Args:
-        logprobs: shape (B, V).
-        numbers: shape (B), float64, from 0 up to 1.
-    """
-    cumulative = logprobs.exp().cumsum(-1, dtype=torch.float64)
-    total = cumulative[:, -1]
-    # Below the total whatever the rounding: what is above it belongs to no token.
-    shares = torch.minimum(numbers * total, total.nextafter(torch.zeros_like(total)))
-    # The first token whose sum exceeds the share: one of probability 0 adds nothing and is never that.
-    return torch.searchsorted(cumulative, shares[:, None], right=True)[:, 0]

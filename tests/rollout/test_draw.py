@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from alloy.rollout.vllm_draw import invert
+from alloy.rollout.draw import invert
 
 BELOW_ONE = 1 - 2**-53
 
