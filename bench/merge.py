@@ -203,6 +203,7 @@ def floor(parents: list[Path], out: Path) -> float:
     buffer = bytearray(_AT_ONCE)
     began = time.perf_counter()
     with (out / "copy").open("wb", buffering=0) as target:
+        os.posix_fallocate(target.fileno(), 0, (parents[0] / "model.safetensors").stat().st_size)
         for number, parent in enumerate(parents):
             with (parent / "model.safetensors").open("rb", buffering=0) as source:
                 while got := source.readinto(buffer):

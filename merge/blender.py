@@ -15,8 +15,6 @@ from typing import Self
 import numpy as np
 
 from merge.checkpoint import FLOAT_BYTES, Entry
-from merge.compiled import blend as blend_bits
-from merge.compiled import shares_of
 from merge.groups import Alpha, alphas_of
 from merge.pairs import Pair
 from merge.shard import Shard
@@ -25,6 +23,8 @@ from merge.weights import Buffer, Files, Values, to_bytes
 _PIECE_WEIGHTS = 1 << 20
 """Weights a thread blends at once; with `_MOST_THREADS` this bounds the memory."""
 _MOST_THREADS = 8
+_AHEAD = 10
+"""Pieces blended while the disk writes others."""
 
 Blend = Callable[[Files, Pair, int, int], Values]
 """(files, tensor, first weight, how many) -> those weights of the result, in float64."""
@@ -65,7 +65,7 @@ class Blender:
         threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
         self._files = files
         self._pool = ThreadPoolExecutor(threads)
-        self._free = [_Slot() for _ in range(threads + 2)]
+        self._free = [_Slot() for _ in range(threads + _AHEAD)]
 
     def __enter__(self) -> Self:
         return self
@@ -107,13 +107,16 @@ class Blender:
         for end, entry in ((0.0, pair.reasoning), (1.0, pair.chat)):
             if alpha == end and entry.is_plain and entry.dtype == pair.dtype:
                 return self._stored(entry, slot.reasoning, piece).data
+        # Imported while the parents are opened, which takes as long.
+        from merge.compiled import blend, shares_of
+
         out = slot.out[: piece.count * FLOAT_BYTES[pair.dtype]]
         plain = pair.reasoning.is_plain and pair.chat.is_plain
         shares = shares_of(alpha)
         if plain and shares and {pair.reasoning.dtype, pair.chat.dtype, pair.dtype} == {"BF16"}:
             first = self._stored(pair.reasoning, slot.reasoning, piece)
             second = self._stored(pair.chat, slot.chat, piece)
-            blend_bits(out.view(np.uint16), first.view(np.uint16), second.view(np.uint16), shares)
+            blend(out.view(np.uint16), first.view(np.uint16), second.view(np.uint16), shares)
             return out.data
         # The rest is torch's, which is not imported where nothing needs it.
         from merge.interpolate import interpolate_into

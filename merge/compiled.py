@@ -1,7 +1,7 @@
 """The linear blend of bfloat16 weights, compiled: one pass over memory, exact.
 
 What `merge.interpolate` does with a dozen passes of torch's and their temporaries this does in one:
-the float64 sum, its rounding, and the exact side of those few sums that look like a tie. Torch is not
+the float64 sum and its rounding to the exact side, also of those sums that look like a tie. Torch is not
 imported. Compiled once by numba and kept on the disk beside this file, or in numba's own cache folder.
 """
 
@@ -11,7 +11,8 @@ from math import floor, frexp
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Bits = NDArray[np.uint16]
@@ -19,14 +20,15 @@ Bits = NDArray[np.uint16]
 
 _compile: Callable[..., Any] = njit(cache=True, nogil=True, error_model="numpy")
 _TILE = 4096
-"""Weights between two looks for ties; their sums stay in a core's first cache."""
+"""Weights between two looks for doubtful ones."""
 _LEAST = 2.0**-10
 """Below this alpha two parts do not hold every bit of alpha and 1 - alpha."""
 
 
 class Shares(NamedTuple):
-    """Both parents' shares, each as two float64 whose products with a bfloat16 weight are exact."""
+    """alpha, and both parents' shares, each as two float64 whose products with a bfloat16 weight are exact."""
 
+    alpha: float
     reasoning: tuple[float, float]
     chat: tuple[float, float]
 
@@ -35,7 +37,7 @@ def shares_of(alpha: float) -> Shares | None:
     """The parts of 1 - alpha and of alpha; None where alpha is too small for them, or 0 or 1."""
     if not _LEAST <= alpha < 1:
         return None
-    return Shares(_two_parts(1 - Fraction(alpha)), _two_parts(Fraction(alpha)))
+    return Shares(alpha, _two_parts(1 - Fraction(alpha)), _two_parts(Fraction(alpha)))
 
 
 def _two_parts(factor: Fraction, bits: int = 45) -> tuple[float, float]:
@@ -54,7 +56,15 @@ def blend(out: Bits, reasoning: Bits, chat: Bits, shares: Shares) -> None:
     """
     if not out.shape == reasoning.shape == chat.shape:
         raise ValueError(f"shapes differ: {out.shape}, {reasoning.shape} and {chat.shape}")
-    _blend(out, reasoning, chat, *shares.reasoning, *shares.chat)
+    _blend(out, reasoning, chat, shares.alpha, *shares.reasoning, *shares.chat)
+
+
+def load() -> None:
+    """Read the machine code from the disk, or compile it: a tenth of a second, or ten of them."""
+    weight = np.zeros(1, dtype=np.uint16)
+    shares = shares_of(0.5)
+    assert shares is not None
+    blend(weight, weight.copy(), weight.copy(), shares)
 
 
 def narrow(out: Bits, values: NDArray[np.float64]) -> None:
@@ -63,26 +73,20 @@ def narrow(out: Bits, values: NDArray[np.float64]) -> None:
 
 
 @_compile
-def _blend(out, first, second, a1, a2, b1, b2):  # type: ignore[no-untyped-def]
-    wide_a, wide_b = np.empty(_TILE, dtype=np.uint32), np.empty(_TILE, dtype=np.uint32)
-    bits, where = np.empty(_TILE, dtype=np.uint32), np.empty(_TILE, dtype=np.int64)
-    chosen_a, chosen_b = np.empty(_TILE, dtype=np.float32), np.empty(_TILE, dtype=np.float32)
+def _blend(out, first, second, alpha, a1, a2, b1, b2):  # type: ignore[no-untyped-def]
+    doubtful = np.empty(_TILE, dtype=np.uint32)
+    where, narrow = np.empty(_TILE, dtype=np.int64), np.empty(_TILE, dtype=np.uint16)
+    chosen_a, chosen_b = np.empty(_TILE, dtype=np.float64), np.empty(_TILE, dtype=np.float64)
     value, rest = np.empty(_TILE, dtype=np.float64), np.empty(_TILE, dtype=np.float64)
-    narrow = np.empty(_TILE, dtype=np.uint16)
-    # A loop each, on whole arrays: so the compiler makes them vector instructions.
     for start in range(0, out.size, _TILE):
-        n = min(_TILE, out.size - start)
-        target = out[start : start + n]
-        _widen(wide_a[:n], first[start : start + n])
-        _widen(wide_b[:n], second[start : start + n])
-        x, y = wide_a[:n].view(np.float32), wide_b[:n].view(np.float32)
-        _add(bits[:n].view(np.float32), x, y, a1, a2, b1, b2)
-        if _round(target, bits[:n]) != 0:
+        stop = min(start + _TILE, out.size)
+        target, x, y = out[start:stop], first[start:stop], second[start:stop]
+        if _add_and_round(target, doubtful, x, y, alpha) != 0:
             found = 0
-            for i in range(n):
+            for i in range(target.size):
                 # Written always and counted sometimes: no branch to guess.
-                where[found], chosen_a[found], chosen_b[found] = i, x[i], y[i]
-                found += np.int64(_is_doubtful(bits[i]))
+                where[found], chosen_a[found], chosen_b[found] = i, _wide(x[i]), _wide(y[i])
+                found += np.int64(doubtful[i])
             _add_exactly(value[:found], rest[:found], chosen_a, chosen_b, a1, a2, b1, b2)
             _to_odd(value[:found].view(np.int64), value, rest)
             _narrow(narrow[:found], value[:found].view(np.int64), value)
@@ -91,47 +95,62 @@ def _blend(out, first, second, a1, a2, b1, b2):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _widen(single, narrow):  # type: ignore[no-untyped-def]
-    """The bits of bfloat16 as those of float32."""
-    for i in range(narrow.size):
-        single[i] = np.uint32(narrow[i]) * np.uint32(65536)
+def _add_and_round(target, doubtful, first, second, alpha):  # type: ignore[no-untyped-def]
+    """a + alpha * (b - a) to float32, to an odd last bit, to bfloat16; no branch, so that it is vectorised.
 
+    A float32 whose last bit is odd where it is not the exact sum rounds to bfloat16 as the sum does
+    (Boldo and Melquiond 2008). Multiplied and added with one rounding, what float32 dropped has the exact
+    sign, as long as b - a and a less the float32 are exact: then there is nothing to doubt.
 
-@_compile
-def _add(single, x, y, a1, a2, b1, b2):  # type: ignore[no-untyped-def]
-    """The sum in float64, rounded to float32; exact products keep it right to 2^-26 of itself."""
-    for i in range(single.size):
-        a, b = np.float64(x[i]), np.float64(y[i])
-        single[i] = np.float32((a * a1 + b * b1) + (a * a2 + b * b2))
-
-
-@_compile
-def _round(target, bits):  # type: ignore[no-untyped-def]
-    """float32 to bfloat16, to nearest even; not 0 where some sum is doubtful."""
-    doubtful = np.uint32(0)
+    Returns: not 0 where some sum is doubtful or no plain number; `doubtful` has 1 there.
+    """
+    any_doubt = np.uint32(0)
     for i in range(target.size):
-        word = bits[i]
-        doubtful |= _is_doubtful(word)
+        x = np.uint32(np.uint32(first[i]) << np.uint32(16))
+        y = np.uint32(np.uint32(second[i]) << np.uint32(16))
+        a, b = np.float64(x.view(np.float32)), np.float64(y.view(np.float32))
+        change = b - a
+        total = _multiply_add(alpha, change, a)
+        single = np.float32(total)
+        rounded = np.float64(single)
+        left = a - rounded
+        dropped = _multiply_add(alpha, change, left)
+        # Two negative zeros make one.
+        word = np.uint32(single.view(np.uint32) | (x & y & np.uint32(0x80000000)))
+        inexact = (b - change != a) | (change + a != b) | (a - left != rounded)
+        # No exponent (all but cancelled), or all of it (an infinity or no number); a plain zero is sure.
+        exponent = np.uint32(word & np.uint32(0x7F800000))
+        at_the_end = np.uint32(exponent - np.uint32(1)) >= np.uint32(0x7F7FFFFF)
+        doubtful[i] = np.uint32(inexact | (at_the_end & (total != 0)))
+        any_doubt |= doubtful[i]
+        # Away from zero or towards it, where the last bit is even.
+        outwards = dropped * rounded
+        step = np.uint32(np.int32(outwards > 0) - np.int32(outwards < 0))
+        word = np.uint32(word + step * np.uint32(np.uint32(1) - np.uint32(word & np.uint32(1))))
         even = np.uint32(np.uint32(word >> np.uint32(16)) & np.uint32(1))
         target[i] = np.uint16(np.uint32(word + np.uint32(0x7FFF) + even) >> np.uint32(16))
-    return doubtful
+    return any_doubt
+
+
+@intrinsic
+def _multiply_add(context, x, y, z):  # type: ignore[no-untyped-def]
+    """x * y + z in float64, rounded once."""
+    return types.float64(types.float64, types.float64, types.float64), (
+        lambda _, builder, __, arguments: builder.fma(*arguments)
+    )
 
 
 @_compile
-def _is_doubtful(word):  # type: ignore[no-untyped-def]
-    """Whether a float32 sum may lie on the other side of a tie of bfloat16, or is no plain number."""
-    # Within one unit of float32 of a tie: of the lower half the first bit alone, or all the others.
-    near_tie = np.uint32(np.uint32(word & np.uint32(0xFFFF)) - np.uint32(0x7FFF)) <= np.uint32(2)
-    # No exponent (all but cancelled), or all of it (an infinity or no number).
-    at_the_end = np.uint32(np.uint32(word & np.uint32(0x7F800000)) - np.uint32(1)) >= np.uint32(0x7F7FFFFF)
-    return np.uint32(near_tie) | np.uint32(at_the_end)
+def _wide(bits):  # type: ignore[no-untyped-def]
+    """The bits of bfloat16 as a float64."""
+    return np.float64(np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32))
 
 
 @_compile
 def _add_exactly(value, rest, x, y, a1, a2, b1, b2):  # type: ignore[no-untyped-def]
     """The four products summed without loss: the sum in float64, and the sign of what is left."""
     for i in range(value.size):
-        a, b = np.float64(x[i]), np.float64(y[i])
+        a, b = x[i], y[i]
         t0, t1 = _sum(a * a1, b * b1)
         plain = t0
         t2, t3 = _sum(a * a2, b * b2)

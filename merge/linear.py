@@ -6,7 +6,7 @@ from typing import Any
 
 from merge.blender import Linear
 from merge.card import linear_card
-from merge.checkpoint import Checkpoint, Role, open_checkpoint
+from merge.checkpoint import Checkpoint, Role, open_checkpoints
 from merge.groups import Alpha, told
 from merge.mixture import MAX_SHARD_BYTES, MergeReport, Mixture, Setting, refuse
 from merge.preflight import preflight
@@ -80,8 +80,8 @@ def merge_checkpoints(
         InputError: the parents do not fit, `out` holds something else, or the disk is too full.
     """
     started = time.monotonic()
-    parents = open_checkpoint(reasoning, "reasoning"), open_checkpoint(chat, "chat")
-    mixture = LinearMixture(*parents, donor=donor, dtype=dtype, match_tokens=match_tokens)
+    first, second = open_checkpoints((reasoning, chat), ("reasoning", "chat"))
+    mixture = LinearMixture(first, second, donor=donor, dtype=dtype, match_tokens=match_tokens)
     return mixture.write(
         alpha, out, max_shard_bytes=max_shard_bytes, replace=replace, progress=progress, started=started
     )

@@ -10,7 +10,7 @@ from typing import Any
 from alloy.errors import InputError
 from merge.blender import Blend
 from merge.card import methods_card
-from merge.checkpoint import Checkpoint, Entry, open_checkpoint
+from merge.checkpoint import Checkpoint, Entry, open_checkpoints
 from merge.methods import METHODS, Facts, Part, check_options, needs_base, swept_options
 from merge.mixture import MAX_SHARD_BYTES, MergeReport, Mixture, Setting, refuse
 from merge.pairs import Pair
@@ -107,8 +107,10 @@ def merge_models(
         InputError: as `MethodMixture` and `Mixture.write`.
     """
     started = time.monotonic()
-    opened = [open_checkpoint(path, f"model-{number}") for number, path in enumerate(models, 1)]
-    under = open_checkpoint(base, "base") if base else None
+    names = [f"model-{number}" for number, _ in enumerate(models, 1)]
+    paths, roles = ([*models, base], [*names, "base"]) if base else (list(models), names)
+    checkpoints = open_checkpoints(paths, roles)
+    opened, under = checkpoints[: len(models)], checkpoints[-1] if base else None
     mixture = MethodMixture(method, options, opened, under, donor=donor, dtype=dtype)
     return mixture.write(None, out, max_shard_bytes=max_shard_bytes, progress=progress, started=started)
 

@@ -21,13 +21,13 @@ from alloy.artifact import fingerprint_file, publish_folder, write_atomically
 from alloy.errors import InputError
 from merge.blender import Blend, Blender, Linear
 from merge.checkpoint import INDEX, read_json
+from merge.direct import DirectFile
 from merge.preflight import Plan, check_disk
 from merge.shard import Shard, into_shards
 from merge.weights import Files
 
 RECORD = "merge.json"
 _PROGRESS = "progress.json"
-_FLUSHED_AT_ONCE = 64 << 20
 # Beside the weights: what a tokenizer, a config, a template or a model's own code may be kept in.
 _KEPT_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".py", ".tiktoken"}
 _KEPT_NAMES = {"LICENSE", "NOTICE"}
@@ -155,26 +155,14 @@ def _write_shard(
     """
     hasher = blake3()
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb", buffering=0) as stream:
-        # A full disk says so now, not after an hour.
-        os.posix_fallocate(stream.fileno(), 0, shard.size)
-        at = 0
+    with DirectFile(partial, shard.size) as file:
         for portion in chain([memoryview(shard.header)], contents):
             hasher.update(portion)
-            _write_all(stream.fileno(), portion)
-            at += len(portion)
+            file.write(portion)
             progress(len(portion))
-            if at % _FLUSHED_AT_ONCE < len(portion):
-                # Starts writing what lies in the cache, so that the disk works while the next is computed.
-                os.posix_fadvise(stream.fileno(), 0, at, os.POSIX_FADV_DONTNEED)
-        os.fsync(stream.fileno())
+        file.finish()
     partial.replace(path)
     return hasher.hexdigest()
-
-
-def _write_all(handle: int, portion: memoryview) -> None:
-    while portion:
-        portion = portion[os.write(handle, portion) :]
 
 
 def _write_rest(partial: Path, plan: Plan, shards: list[Shard]) -> None:

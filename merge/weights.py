@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from alloy.errors import StageError
 from merge.checkpoint import FLOAT_BYTES, Entry
-from merge.compiled import narrow
 
 Values = NDArray[np.float64]
 Buffer = NDArray[np.uint8]
@@ -121,6 +120,8 @@ def _matched(files: Files, entry: Entry, start: int, count: int) -> Values:
 def to_bytes(values: Values, dtype: str) -> memoryview:
     """Rounded once to nearest even, as safetensors stores this dtype."""
     if dtype == "BF16":
+        from merge.compiled import narrow
+
         bits = np.empty(values.shape, dtype=np.uint16)
         narrow(bits, np.ascontiguousarray(values))
         return bits.view(np.uint8).data

@@ -31,6 +31,9 @@ def parents(kind: str, count: int, seed: int) -> tuple[torch.Tensor, torch.Tenso
     if kind == "cancelling":  # 0.7 * 3k against 0.3 * 7k
         whole = torch.randint(1, 32, (count,), generator=rng).float()
         return (3 * whole).bfloat16(), (-7 * whole).bfloat16()
+    if kind == "far apart":  # 0.75 * a is often a tie, and b, however small, decides the side.
+        powers = torch.randint(-120, 1, (count,), generator=rng)
+        return a, torch.ldexp(torch.randn(count, generator=rng), powers).bfloat16()
     if kind == "tiny":
         return a * 2.0**-130, torch.randn(count, generator=rng).bfloat16() * 2.0**-130
     return a, torch.randn(count, generator=rng).bfloat16()
@@ -38,7 +41,7 @@ def parents(kind: str, count: int, seed: int) -> tuple[torch.Tensor, torch.Tenso
 
 @settings(max_examples=150, deadline=None)
 @given(
-    kind=st.sampled_from(["random", "any bits", "tuned", "cancelling", "tiny"]),
+    kind=st.sampled_from(["random", "any bits", "tuned", "cancelling", "far apart", "tiny"]),
     alpha=st.one_of(
         st.floats(2.0**-10, 1, exclude_max=True), st.sampled_from([0.1, 0.25, 0.3, 0.5, 1 / 3, 1 - 2.0**-53])
     ),
