@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from json_served import json_served
 
 Body = dict[str, Any]
 Answer = dict[str, Any] | tuple[int, Any]
@@ -213,42 +214,9 @@ def completion(message: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def serving(scripted: Scripted) -> Iterator[Scripted]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def respond(body: Body, key: str) -> tuple[int, Any]:
+        scripted.keys.add(key)
+        return scripted.answer(body)
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            scripted.keys.add(str(self.headers["Authorization"]))
-            self._send(*scripted.answer(body))
-
-        def do_GET(self) -> None:
-            self._send(200, {"data": [{"id": scripted.model}]})
-
-        def _send(self, status: int, value: Any) -> None:
-            data = value if isinstance(value, bytes) else json.dumps(value).encode()
-            try:
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                if status in (429, 500, 503):
-                    self.send_header("retry-after-ms", "2")
-                self.end_headers()
-                self.wfile.write(data)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # whoever asked was killed
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 64
-
-    server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    scripted.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
+    with json_served(respond, [{"id": scripted.model}]) as scripted.url:
         yield scripted
-    finally:
-        server.shutdown()
-        server.server_close()
