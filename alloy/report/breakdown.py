@@ -3,8 +3,9 @@
 from typing import Any
 
 from alloy.environments.task import TOOL_FAULTS
+from alloy.report.lenient import items, mapping, text
 from alloy.report.notation import Estimate, are_shares, count, escape, signed, write
-from alloy.report.record import Stage, items, mapping, text
+from alloy.report.record import Stage
 
 _HINT = (
     '<p class="hint">Success in percent with its 95% interval, by what is told of the tasks. Side effects, '

@@ -8,17 +8,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from alloy.report.notation import Estimate, escape, figure
+from alloy.report.notation import MINUS, Estimate, escape, figure
 
 COLOURS = 7
 _WIDTH, _HEIGHT = 280, 160
+_LARGE = (380, 216)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 10, 8, 22
 _THIN_TO = 180
 """Points that a line keeps; more would lie on the same pixels."""
-_TREND_FROM = 48
+_TREND_FROM = 24
 """Points from which a line is shown as its moving average, with what was logged faint behind it."""
 _BARS = 0.8
 """Share of a case's width that its bars take."""
+_SHORT = 7
+"""Letters of an axis' title that fit before its first tick."""
 _LETTER = 5.8
 """Pixels of a letter of a case's name, at most."""
 
@@ -36,6 +39,7 @@ class Line:
         told: what stands beside its name; its last value when empty.
         colour: a class of the stylesheet; one of its own when empty.
         hollow: x of bars that are drawn as outlines.
+        muted: drawn thin and grey behind the others, without a place in the legend.
     """
 
     label: str
@@ -47,6 +51,7 @@ class Line:
     told: str = ""
     colour: str = ""
     hollow: tuple[float, ...] = ()
+    muted: bool = False
 
 
 @dataclass
@@ -59,6 +64,8 @@ class Panel:
         mark: an x to set off with a vertical line, and what it is called.
         bars: its lines are drawn as bars from 0, side by side at each of the names.
         holds: values of y that have a place on the axis, whatever the lines do.
+        large: what leads a section has more room.
+        zero: sets off y = 0, where differences are drawn.
     """
 
     title: str
@@ -69,6 +76,8 @@ class Panel:
     mark: tuple[float, str] | None = None
     bars: bool = False
     holds: tuple[float, ...] = ()
+    large: bool = False
+    zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,12 +87,22 @@ class _Scale:
     y0: float
     y1: float
     top: float
+    width: int
+    height: int
+
+    @property
+    def right(self) -> int:
+        return self.width - _RIGHT
+
+    @property
+    def bottom(self) -> int:
+        return self.height - _BOTTOM
 
     def x(self, value: float) -> float:
-        return _LEFT + (value - self.x0) / (self.x1 - self.x0) * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + (value - self.x0) / (self.x1 - self.x0) * (self.right - _LEFT)
 
     def y(self, value: float) -> float:
-        return _HEIGHT - _BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (_HEIGHT - self.top - _BOTTOM)
+        return self.bottom - (value - self.y0) / (self.y1 - self.y0) * (self.bottom - self.top)
 
     def at(self, point: Point) -> str:
         return f"{self.x(point[0]):.1f},{self.y(point[1]):.1f}"
@@ -95,19 +114,25 @@ def draw(panel: Panel) -> str:
     if not lines:
         return ""
     scale = _scale(panel, lines)
-    body = _axes(panel, scale)
+    muted = "".join(
+        f'<polyline class="muted" points="{" ".join(map(scale.at, line.points))}"/>'
+        for line in lines
+        if line.muted
+    )
+    body = _axes(panel, scale) + muted
+    lines = [line for line in lines if not line.muted]
     for index, line in enumerate(lines):
         shape = _draw_bars(line, scale, index, len(lines)) if panel.bars else _draw_line(line, scale, index)
         body += f'<g class="{_colour(line, index)}">{shape}</g>'
     legend = "".join(_legend_entry(line, index, panel.shares) for index, line in enumerate(lines))
     names = escape("|".join(panel.names))
     return (
-        f'<figure class="panel"><figcaption>{escape(panel.title)}</figcaption>'
-        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(panel.title)}" '
+        f'<figure class="panel{" large" if panel.large else ""}"><figcaption>{escape(panel.title)}</figcaption>'
+        f'<svg class="chart" viewBox="0 0 {scale.width} {scale.height}" role="img" aria-label="{escape(panel.title)}" '
         f'data-x="{scale.x0:.12g} {scale.x1:.12g}" data-y="{scale.y0:.12g} {scale.y1:.12g}" '
-        f'data-plot="{_LEFT} {scale.top} {_WIDTH - _RIGHT} {_HEIGHT - _BOTTOM}" data-names="{names}" '
+        f'data-plot="{_LEFT} {scale.top} {scale.right} {scale.bottom}" data-names="{names}" '
         f'data-x-title="{escape(panel.x_title)}"{" data-shares" if panel.shares else ""}>{body}'
-        f'<line class="cursor" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/></svg>'
+        f'<line class="cursor" y1="{_TOP}" y2="{scale.bottom}"/></svg>'
         f'<ul class="legend">{legend}</ul></figure>'
     )
 
@@ -160,9 +185,11 @@ def _scale(panel: Panel, lines: list[Line]) -> _Scale:
     x0, x1 = (-beside, len(panel.names) - 1 + beside) if panel.names else _widened(min(xs), max(xs), 0)
     y0, y1 = _widened(min(ys), max(ys), 0.06)
     if panel.shares:
-        y0, y1 = max(y0, -0.02), min(y1, 1.02)
+        # Room below 0 only for what can lie there, as a difference.
+        y0, y1 = max(y0, -0.02) if min(ys) >= 0 else y0, min(y1, 1.02)
+    width, height = _LARGE if panel.large else (_WIDTH, _HEIGHT)
     # The name of a marked x stands above what is drawn.
-    return _Scale(x0, x1, y0, y1, _TOP + 12 if panel.mark else _TOP)
+    return _Scale(x0, x1, y0, y1, _TOP + 12 if panel.mark else _TOP, width, height)
 
 
 def _widened(low: float, high: float, margin: float) -> tuple[float, float]:
@@ -178,22 +205,27 @@ def _axes(panel: Panel, scale: _Scale) -> str:
         if panel.bars and abs(tick - round(tick)) > 1e-9:
             continue  # Bars count.
         y = scale.y(tick)
-        label = f"{100 * tick:g}" if panel.shares else figure(round(tick, 12))
-        parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>')
+        label = f"{100 * tick:g}".replace("-", MINUS) if panel.shares else figure(round(tick, 12))
+        name = "grid zero" if panel.zero and tick == 0 else "grid"
+        parts.append(f'<path class="{name}" d="M{_LEFT} {y:.1f}H{scale.right}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 3.3:.1f}" text-anchor="end">{label}</text>')
     cases = _fitting(panel.names, scale)
     if not cases:
         cases = [(tick, figure(round(tick, 12))) for tick in ticks(scale.x0, scale.x1, 5)]
     for where, name in cases:
         x = scale.x(where)
-        anchor = "end" if x > _WIDTH - _RIGHT - 8 else "middle"
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{escape(name)}</text>')
+        anchor = "end" if x > scale.right - 8 else "middle"
+        parts.append(f'<text x="{x:.1f}" y="{scale.height - 6}" text-anchor="{anchor}">{escape(name)}</text>')
+    if len(panel.x_title) <= _SHORT:
+        parts.append(
+            f'<text class="axis" x="{_LEFT - (6 if panel.names else 11)}" y="{scale.height - 6}" text-anchor="end">{escape(panel.x_title)}</text>'
+        )
     if panel.mark:
         x = scale.x(panel.mark[0])
-        parts.append(f'<path class="mark" d="M{x:.1f} {scale.top - 2}V{_HEIGHT - _BOTTOM}"/>')
+        parts.append(f'<path class="mark" d="M{x:.1f} {scale.top - 2}V{scale.bottom}"/>')
         name = escape(panel.mark[1])
         room = 2.8 * len(panel.mark[1])
-        anchor = "start" if x - _LEFT < room else "end" if _WIDTH - _RIGHT - x < room else "middle"
+        anchor = "start" if x - _LEFT < room else "end" if scale.right - x < room else "middle"
         parts.append(f'<text class="mark" x="{x:.1f}" y="{_TOP + 6}" text-anchor="{anchor}">{name}</text>')
     return "".join(parts)
 
@@ -267,14 +299,14 @@ def _thin(points: Sequence[Point]) -> tuple[list[Point], list[tuple[float, float
 
 
 def _trend(points: list[Point]) -> list[Point]:
-    """A moving average over a sixteenth of the line; short lines are left as they are.
+    """A moving average over a sixteenth of the line, five points at least; short lines are left as they are.
 
     Each value is that of the straight line fitted to its window: in the middle of a line this is the
     window's mean, and near an end, where the window is one-sided, a slope does not pull it inwards.
     """
     if len(points) < _TREND_FROM:
         return points
-    reach = max(1, len(points) // 32)
+    reach = max(2, len(points) // 32)
     smooth = []
     for i, (x, _) in enumerate(points):
         window = range(max(0, i - reach), min(len(points), i + reach + 1))

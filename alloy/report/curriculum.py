@@ -7,8 +7,9 @@ from typing import Any
 
 from alloy.report.chart import Line, Panel, draw
 from alloy.report.curves import CURRICULUM, points
+from alloy.report.lenient import mapping, number
 from alloy.report.notation import escape, listed, numbers, write
-from alloy.report.record import Stage, mapping, number
+from alloy.report.record import Stage
 from alloy.report.rollouts import spread
 
 _FINEST = 20

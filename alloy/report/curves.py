@@ -19,7 +19,10 @@ _TITLES = (
     ("Mean sampler gap, nats", r"^sampler_gap/mean$"),
     ("Largest sampler gap, nats", r"^sampler_gap/max$"),
     ("Effective sample share", r"^sampler_gap/effective$"),
+    ("Length of the ended, tokens", r"terminated_length"),
+    ("Shortest and longest, tokens", r"(min|max)_length$"),
     ("Spread of rewards", r"std"),
+    ("Token accuracy", r"token_accuracy"),
     ("Accuracy and pass rate", r"accurac|pass_rate|pass@|success|well_formed|valid"),
     ("Chosen and rejected", r"margin|rewards?/(chosen|rejected)"),
     ("Loss", r"(^|[/_])loss($|/)"),
@@ -36,20 +39,25 @@ _LEADING = (
     "KL to the reference",
     "Length, tokens",
     "Length by thinking, tokens",
+    "Token accuracy",
     "Accuracy and pass rate",
     "Curriculum",
+    "Comparisons by the judge",
+    "Chosen and rejected",
     "Groups without a signal",
-    "Completions with an advantage",
-    "Groups rolled out",
+    "Entropy",
+)
+_DIAGNOSTICS = (
     "Verdicts that are not ok",
     "Not ended, without a score",
-    "Comparisons by the judge",
+    "Completions with an advantage",
+    "Groups rolled out",
+    "Spread of rewards",
     "Mean sampler gap, nats",
     "Largest sampler gap, nats",
     "Effective sample share",
-    "Chosen and rejected",
-    "Entropy",
 )
+"""Folded, before what has no title of its own: they matter when something is wrong."""
 _HOLDS: dict[str, tuple[float, ...]] = {
     "Groups without a signal": (0.0, 1.0),
     "Completions with an advantage": (0.0, 1.0),
@@ -80,6 +88,12 @@ _NAMES = {
     "zero_signal/rolled": "all rolled out",
     "zero_signal/trained": "all trained on",
     "completions/with_advantage": "with an advantage",
+    "completions/mean_length": "mean length",
+    "mean_token_accuracy": "accuracy",
+    "tokens/thinking_on": "thinking on",
+    "tokens/thinking_off": "thinking off",
+    "score/thinking_on": "thinking on",
+    "score/thinking_off": "thinking off",
 }
 CURRICULUM = re.compile(r"curriculum/(.+)/(target|pass_rate)")
 """The environment of what a curriculum logged, and which of two."""
@@ -94,9 +108,8 @@ def panels(stage: Stage) -> tuple[list[Panel], list[Panel]]:
                 label = f"{part} {_short(name)}" if part else _short(name)
                 grouped.setdefault(_title(name), []).append(Line(label, points(series)))
     leading = [panel for title in _LEADING for panel in _split(title, grouped.get(title, []))]
-    others = [
-        panel for title in sorted(grouped.keys() - set(_LEADING)) for panel in _split(title, grouped[title])
-    ]
+    rest = [*_DIAGNOSTICS, *sorted(grouped.keys() - set(_LEADING) - set(_DIAGNOSTICS))]
+    others = [panel for title in rest for panel in _split(title, grouped.get(title, []))]
     return leading, others
 
 

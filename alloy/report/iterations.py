@@ -1,7 +1,8 @@
 """What each iteration of an iterated stage had to learn from, and what came of it."""
 
+from alloy.report.lenient import mapping, number
 from alloy.report.notation import Estimate, count, figures, signed, write
-from alloy.report.record import Stage, mapping, number
+from alloy.report.record import Stage
 
 LITTLE = 0.05
 """Share of tasks with both outcomes under which an iteration has hardly anything to learn from."""

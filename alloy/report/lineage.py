@@ -1,14 +1,17 @@
-"""The graph of stages: one row a stage, lines from parents to children beside the rows.
+"""The stages as a list: one row a stage, with its lineage, its curve, what it says of itself and its cost.
 
-Drawn like a history of revisions: it stays readable with many stages and on a narrow screen.
+Where there is no room for the graph beside it, lines from parents to children run along the rows, as in a
+history of revisions: that stays readable with many stages and on a narrow screen.
 """
-
-from dataclasses import dataclass, field
 
 from alloy.report.chart import sparkline
 from alloy.report.curves import main_curve
+from alloy.report.flow import flow
+from alloy.report.layout import Edge, Layout, Row, lay_out, rows_of
+from alloy.report.lenient import items, mapping, number, text
 from alloy.report.notation import count, duration, escape, figure
-from alloy.report.record import Stage, State, mapping, number, text
+from alloy.report.record import Stage, State
+from alloy.report.validation import measured_of
 
 ROW = 60
 """Height of a row in pixels; the stylesheet has the same."""
@@ -17,131 +20,33 @@ _ROOM = 96
 """Width that the lanes share where there are many; a phone's screen needs the rest."""
 _STATES: dict[State, str] = {
     "finished": "finished",
-    "stale": "stale",
-    "unfinished": "unfinished",
+    "stale": "stale: its parent has changed since",
+    "interrupted": "interrupted, or still running",
+    "missing": "not run yet",
     "given": "given to the run",
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """A stage of the run, or a model that was given to it (`stage` is None)."""
-
-    name: str
-    parents: tuple[str, ...]
-    stage: Stage | None = None
-
-    @property
-    def state(self) -> State:
-        return self.stage.state if self.stage else "given"
-
-
-@dataclass(frozen=True)
-class Edge:
-    """From a row to a later one, along a lane in between."""
-
-    start: int
-    end: int
-    lane: int
-
-
-@dataclass
-class Layout:
-    """The lane of each row, and the lane that each edge takes between its rows."""
-
-    lanes: list[int] = field(default_factory=list)
-    edges: list[Edge] = field(default_factory=list)
-
-    @property
-    def width(self) -> int:
-        return 1 + max([*self.lanes, *(edge.lane for edge in self.edges)], default=0)
-
-    @property
-    def pitch(self) -> float:
-        """Pixels from lane to lane."""
-        return max(2 * _DOT, min(20, _ROOM / self.width))
-
-    def centre(self, lane: int, row: int) -> tuple[float, float]:
-        return (lane + 0.5) * self.pitch, (row + 0.5) * ROW
-
-
-def rows_of(stages: list[Stage]) -> list[Row]:
-    """Stages in order, each given model just before the first stage that starts from it."""
-    names = {stage.name for stage in stages}
-    rows: list[Row] = []
-    ancestors: dict[str, set[str]] = {}
-    for stage in stages:
-        parents = list(dict.fromkeys(stage.parents.values()))
-        for parent in parents:
-            if parent not in names:
-                names.add(parent)
-                rows.append(Row(parent, ()))
-        known = [parent for parent in parents if parent in ancestors]
-        ancestors[stage.name] = set(known).union(*(ancestors[parent] for parent in known))
-        if stage.kind == "evaluation" or stage.results:
-            # It judges every stage; only the latest of each line is worth an arrow.
-            parents = [p for p in parents if not any(p in ancestors.get(other, ()) for other in parents)]
-        rows.append(Row(stage.name, tuple(parents), stage))
-    return rows
-
-
-def lay_out(rows: list[Row]) -> Layout:
-    """Give every row and edge a lane so that no line runs through a stage that it does not touch.
-
-    A stage's own lane goes on to the child with the longest line of descendants; other children turn off
-    it. Lines from one parent may run together, lines from different parents never do.
-    """
-    place = {row.name: index for index, row in enumerate(rows)}
-    parents = [sorted(p for name in row.parents if (p := place[name]) < i) for i, row in enumerate(rows)]
-    heirs = _heirs(parents)
-    taken: dict[tuple[int, int], int] = {}
-    layout = Layout()
-
-    def is_free(lane: int, start: int, end: int, owner: int) -> bool:
-        return all(taken.get((lane, row), owner) == owner for row in range(start, end))
-
-    def lowest_free(start: int, end: int, owner: int) -> int:
-        return next(lane for lane in range(len(taken) + 1) if is_free(lane, start, end, owner))
-
-    for index in range(len(rows)):
-        inherited = [layout.lanes[p] for p in parents[index] if heirs[p] == index]
-        end = heirs[index] or index
-        lane = min(inherited) if inherited else lowest_free(index, end + 1, index)
-        layout.lanes.append(lane)
-        taken[lane, index] = index
-        for row in range(index + 1, end + 1):
-            taken.setdefault((lane, row), index)
-        for start in parents[index]:
-            near = (known for known in (layout.lanes[start], lane) if is_free(known, start + 1, index, start))
-            between = next(near, None)
-            if between is None:
-                between = lowest_free(start + 1, index, start)
-            taken.update({(between, row): start for row in range(start + 1, index)})
-            layout.edges.append(Edge(start, index, between))
-    return layout
-
-
-def _heirs(parents: list[list[int]]) -> list[int | None]:
-    """For each row the child with the longest line of descendants, the first of equals."""
-    lengths = [0] * len(parents)
-    heirs: list[int | None] = [None] * len(parents)
-    for child in reversed(range(len(parents))):
-        for parent in parents[child]:
-            if lengths[child] + 1 >= lengths[parent]:
-                lengths[parent], heirs[parent] = lengths[child] + 1, child
-    return heirs
-
-
 def graph(stages: list[Stage]) -> str:
-    """The graph as one figure: lanes drawn beside a list of stages."""
+    """The graph, and the list of stages below it."""
     rows = rows_of(stages)
     layout = lay_out(rows)
-    listed = "".join(_describe(row) for row in rows)
+    listed = "".join(map(_describe, rows))
+    width = layout.width * _pitch(layout)
     return (
-        f'<figure class="graph" style="--lanes:{layout.width * layout.pitch:g}px">{_draw(rows, layout)}'
+        f'{flow(rows)}<figure class="graph" style="--lanes:{width:g}px">{_draw(rows, layout)}'
         f'<ol>{listed}</ol><figcaption class="hint">{_key(rows)}'
         "<span>A line leads from a parent to what was made from it.</span></figcaption></figure>"
     )
+
+
+def _pitch(layout: Layout) -> float:
+    """Pixels from lane to lane."""
+    return max(2 * _DOT, min(20, _ROOM / layout.width))
+
+
+def _centre(layout: Layout, lane: int, row: int) -> tuple[float, float]:
+    return (lane + 0.5) * _pitch(layout), (row + 0.5) * ROW
 
 
 def _key(rows: list[Row]) -> str:
@@ -154,7 +59,7 @@ def _key(rows: list[Row]) -> str:
 
 
 def _draw(rows: list[Row], layout: Layout) -> str:
-    width, height = layout.width * layout.pitch, len(rows) * ROW
+    width, height = layout.width * _pitch(layout), len(rows) * ROW
     parts = [
         f'<svg class="lanes" width="{width:g}" height="{height}" viewBox="0 0 {width:g} {height}" role="img" '
         'aria-label="lineage of the stages"><defs><marker id="arrow" viewBox="0 0 6 6" refX="5" refY="3" '
@@ -162,17 +67,17 @@ def _draw(rows: list[Row], layout: Layout) -> str:
     ]
     parts += [_draw_edge(edge, layout) for edge in layout.edges]
     for index, row in enumerate(rows):
-        x, y = layout.centre(layout.lanes[index], index)
+        x, y = _centre(layout, layout.lanes[index], index)
         parts.append(f'<g class="node {row.state}">{_draw_dot(row, x, y)}</g>')
     return "".join(parts) + "</svg>"
 
 
 def _draw_edge(edge: Edge, layout: Layout) -> str:
-    x, y = layout.centre(layout.lanes[edge.start], edge.start)
+    x, y = _centre(layout, layout.lanes[edge.start], edge.start)
     path = f"M{x:g} {y + _DOT + 1:g}"
     for row in range(edge.start + 1, edge.end + 1):
         lane = layout.lanes[edge.end] if row == edge.end else edge.lane
-        to_x, to_y = layout.centre(lane, row)
+        to_x, to_y = _centre(layout, lane, row)
         if row == edge.end:
             to_y -= _DOT + 2
         middle = (y + to_y) / 2
@@ -183,11 +88,10 @@ def _draw_edge(edge: Edge, layout: Layout) -> str:
 
 def _draw_dot(row: Row, x: float, y: float) -> str:
     title = f"<title>{escape(row.name)}: {row.state}</title>"
-    kind = row.stage.kind if row.stage else ""
-    if kind == "reward-model":
+    if row.stage and row.stage.kind == "reward-model":
         r = _DOT + 1
         return f'<path d="M{x:g} {y - r:g}L{x + r:g} {y:g}L{x:g} {y + r:g}L{x - r:g} {y:g}z">{title}</path>'
-    if kind == "evaluation":
+    if row.judges:
         side = 2 * _DOT - 1
         return (
             f'<rect x="{x - side / 2:g}" y="{y - side / 2:g}" width="{side}" height="{side}">{title}</rect>'
@@ -209,7 +113,7 @@ def _describe(row: Row) -> str:
     return (
         f'<li><div class="who"><b title="{name}">{name}</b>{badge}<small title="{what}">{what}</small></div>'
         f'<div class="spark">{sparkline(curve) if curve else ""}</div>'
-        f'<div class="gist">{_main_metrics(stage) or why}</div><div class="cost">{_cost(stage)}</div></li>'
+        f'<div class="gist">{why or _main_metrics(stage)}</div><div class="cost">{_cost(stage)}</div></li>'
     )
 
 
@@ -218,10 +122,28 @@ def _last(path: str) -> str:
     return path.rstrip("/").rsplit("/", 1)[-1]
 
 
-def _main_metrics(stage: Stage) -> str:
-    """The first two of what the stage itself says matters."""
+def _headline(stage: Stage) -> list[tuple[str, float]]:
+    """Of an evaluation its size; the held-out mean beside the parent's where steps were validated; else what the
+    stage says first."""
+    if stage.judges:
+        measured = {
+            "models": mapping(stage.results.get("cells")),
+            "suites": items(stage.results.get("suites")),
+        }
+        return [(name, float(len(found))) for name, found in measured.items() if found]
+    means = {entry.step: entry.mean for entry in measured_of(stage) if entry.mean is not None}
+    kept = number(stage.validation.get("kept"))
+    if kept is not None and kept in means:
+        parent = [("the parent's", means[0.0])] if kept and 0.0 in means else []
+        return [("held-out mean", means[kept]), *parent]
     known = ((name, number(value)) for name, value in mapping(stage.artifact.get("metrics")).items())
-    shown = [(name, value) for name, value in known if value is not None][:2]
+    # An interval's ends and the number of its items say little on their own.
+    ends = {"low", "high", "n"}
+    return [(name, x) for name, x in known if x is not None and name.rsplit("/", 1)[-1] not in ends][:2]
+
+
+def _main_metrics(stage: Stage) -> str:
+    shown = _headline(stage)
     return "".join(
         f'<span title="{escape(name)}"><i>{escape(name)}</i> <b>{figure(value)}</b></span>'
         for name, value in shown

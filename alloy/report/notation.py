@@ -1,11 +1,14 @@
 """How numbers and names are written on the page."""
 
 import html
+import re
 from typing import Any
 
-from alloy.report.record import mapping, number
+from alloy.report.lenient import mapping, number
 
 MINUS = "\u2212"
+_NUMBER = re.compile(r"[+\u2212\u00b1]?[\d.]|[\u2013\u221e]")
+"""How a cell begins that holds a number, or says that there is none."""
 
 
 def escape(value: object) -> str:
@@ -51,10 +54,10 @@ def signed(value: float, written: str) -> str:
     return ("+" if value > 0 else MINUS if value < 0 else "\u00b1") + written
 
 
-def listed(names: list[str]) -> str:
-    """a, b and c; past five, how many more there are."""
-    if len(names) > 5:
-        names = [*names[:4], f"{len(names) - 4} more"]
+def listed(names: list[str], most: int = 5) -> str:
+    """a, b and c; past `most`, how many more there are."""
+    if len(names) > most:
+        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
@@ -98,15 +101,29 @@ def write_estimate(estimate: Estimate, shares: bool) -> str:
 
 
 def figures(head: list[str], rows: list[list[str]]) -> str:
-    """A table of text."""
-    top = "".join(f"<th scope=col>{escape(name)}</th>" for name in head)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    """A table of text; columns of numbers stand to the right."""
+    right = [i > 0 and all(_NUMBER.match(row[i]) for row in rows if i < len(row)) for i in range(len(head))]
+    names = [" class=n" if numeric else "" for numeric in right]
+    top = "".join(
+        f"<th scope=col{name}>{escape(title)}</th>" for name, title in zip(names, head, strict=True)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{names[i]}>{escape(cell)}</td>" for i, cell in enumerate(row[: len(head)]))
+        + "</tr>"
+        for row in rows
+    )
     return (
-        '<div class="scroll"><table class="plain">'
+        '<div class="scroll" tabindex="0" role="region" aria-label="numbers"><table class="plain">'
         f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def numbers(head: list[str], rows: list[list[str]]) -> str:
     """The figures behind a chart, folded."""
-    return f'<details class="more"><summary>The numbers</summary>{figures(head, rows)}</details>'
+    return folded("The numbers", figures(head, rows))
+
+
+def folded(title: str, content: str) -> str:
+    """What is there to be opened; nothing where there is no content."""
+    return f'<details class="more"><summary>{escape(title)}</summary>{content}</details>' if content else ""

@@ -41,7 +41,7 @@ function pointers() {
           return;
         }
         const here = value(found[i][1]);
-        entry.textContent = shares ? (100 * here).toFixed(1) : short(here);
+        entry.textContent = (shares ? (100 * here).toFixed(1) : short(here)).replaceAll("-", "−");
       });
     };
     const rest = () => {
@@ -83,6 +83,9 @@ function rollouts() {
   const least = Math.min(0, ...rewards);
   const most = Math.max(1, ...rewards);
   const PAGE = 12;
+  const FIELDS = ["stage", "environment", "source", "thinking", "status"];
+  const asked = new Map(); // How often a task is there: once is nothing to compare.
+  let task = "";
   let matching = samples;
   let shown = 0;
   const columns = [element("div", "column"), element("div", "column")];
@@ -91,12 +94,15 @@ function rollouts() {
   for (const sample of samples) {
     const pieces = [...sample.prompt, ...sample.completion];
     sample.text = pieces.map((piece) => piece[1]).join("\n").toLowerCase();
+    sample.key = sample.task && `${sample.source} ${sample.environment} ${sample.task}`;
+    asked.set(sample.key, (asked.get(sample.key) ?? 0) + 1);
   }
 
   const bound = (field) => filters.elements[field].value === "" ? null : Number(filters.elements[field].value);
 
   function matches(sample, wanted) {
-    if (["stage", "environment", "status"].some((field) => wanted[field] && sample[field] !== wanted[field])) return false;
+    if (task && sample.key !== task) return false;
+    if (FIELDS.some((field) => wanted[field] && sample[field] !== wanted[field])) return false;
     if (wanted.low !== null && (sample.reward === null || sample.reward < wanted.low)) return false;
     if (wanted.high !== null && (sample.reward === null || sample.reward > wanted.high)) return false;
     return sample.text.includes(wanted.text);
@@ -104,12 +110,14 @@ function rollouts() {
 
   function filter() {
     const wanted = { low: bound("low"), high: bound("high"), text: filters.elements.text.value.trim().toLowerCase() };
-    for (const field of ["stage", "environment", "status"]) wanted[field] = filters.elements[field].value;
+    for (const field of FIELDS) wanted[field] = filters.elements[field].value;
     matching = samples.filter((sample) => matches(sample, wanted));
     const scored = matching.map((sample) => sample.reward).filter((reward) => reward !== null);
     const mean = scored.length ? ` · mean reward ${short(scored.reduce((a, b) => a + b) / scored.length)}` : "";
-    found.textContent = matching.length ? `${matching.length.toLocaleString("en")} shown by these filters${mean}`
+    const what = task ? "of one task" : "shown by these filters";
+    found.textContent = matching.length ? `${matching.length.toLocaleString("en")} ${what}${mean}`
       : "None match these filters.";
+    if (task) found.append(" · ", press("all tasks again", () => { task = ""; filter(); }));
     for (const column of columns) column.replaceChildren();
     shown = 0;
     extend();
@@ -133,6 +141,8 @@ function rollouts() {
     head.append(element("b", "", sample.part ? `${sample.stage} ${sample.part}` : sample.stage));
     if (sample.step !== null) head.append(element("span", "", `step ${sample.step}`));
     if (sample.environment) head.append(element("span", "", sample.environment));
+    if (sample.source === "evaluation") head.append(element("span", "", "evaluation"));
+    if (sample.thinking === "off") head.append(element("span", "", "thinking off"));
     if (sample.status && sample.status !== "ok") head.append(element("span", "badge stale", sample.status));
     head.append(reward(sample.reward));
     made.append(head);
@@ -141,6 +151,21 @@ function rollouts() {
     for (const [kind, text] of sample.completion) {
       made.append(kind === "answer" ? element("div", "answer", text) : fold(kind, text, kind.split(/[ ,]/)[0]));
     }
+    if (sample.key && !task && asked.get(sample.key) > 1) {
+      made.append(press(`this task, all ${asked.get(sample.key)} completions`, () => {
+        filters.reset();
+        task = sample.key;
+        filter();
+        filters.scrollIntoView({ block: "start" });
+      }));
+    }
+    return made;
+  }
+
+  function press(text, act) {
+    const made = element("button", "link", text);
+    made.type = "button";
+    made.addEventListener("click", act);
     return made;
   }
 

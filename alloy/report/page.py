@@ -7,32 +7,42 @@ from pathlib import Path
 
 from alloy.artifact import write_atomically
 from alloy.report.breakdown import breakdown
+from alloy.report.budgets import budget_curve
 from alloy.report.curriculum import curriculum
 from alloy.report.curves import curves
 from alloy.report.iterations import iterations
+from alloy.report.lenient import number, text
 from alloy.report.lineage import graph
+from alloy.report.merging import trade_off
 from alloy.report.notation import count, duration, escape
 from alloy.report.preferences import preferences
 from alloy.report.provenance import provenance
-from alloy.report.record import Record, Stage, number, read_record, text
+from alloy.report.recipe import planned_of
+from alloy.report.record import Record, Stage, read_record
 from alloy.report.rollouts import browser, collect
-from alloy.report.scores import budget_curve, table, trade_off
+from alloy.report.scores import table
+from alloy.report.targets import targets
 from alloy.report.validation import validation
 from alloy.report.win_rates import win_rates
 
 _HERE = Path(__file__).parent
 
 
-def build(run_root: Path) -> Path:
+def build(run_root: Path, recipe: str | None = None) -> Path:
     """Write `report.html` into a recipe's run folder, from what lies there.
 
-    Stages that are unfinished, stale or partly unreadable are shown as such; what is missing is left
-    out and noted at the page's end.
+    Stages that are interrupted, stale, missing or partly unreadable are shown as such; what is not there is
+    left out and noted at the page's end.
 
+    Args:
+        recipe: says which stages there should be; the one with the run's name under configs/ when not given.
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or no such recipe.
     """
-    record = read_record(Path(run_root))
+    notes: list[str] = []
+    planned = planned_of(Path(run_root), recipe, notes)
+    record = read_record(Path(run_root), planned)
+    record.notes[:0] = notes
     path = Path(run_root) / "report.html"
     # A lone surrogate, which JSON can hold, has no UTF-8 form.
     write_atomically(path, render(record).encode("utf-8", "replace").decode("utf-8"))
@@ -70,7 +80,7 @@ def _sections(record: Record) -> list[tuple[str, str, str]]:
     samples, total = collect(stages, notes)
     found = [
         ("stages", "Stages", graph(stages) if stages else ""),
-        ("results", "Results", _each(stages, table)),
+        ("results", "Results", _each(stages, lambda stage: table(stage) + targets(stage))),
         ("breakdown", "By kind of task", _each(stages, breakdown)),
         ("wins", "Win rates", _each(stages, win_rates)),
         ("curves", "Curves", _with_hint(curves(stages))),

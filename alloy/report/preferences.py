@@ -3,8 +3,9 @@
 from typing import Any
 
 from alloy.report.chart import Line, Panel, draw, estimated
+from alloy.report.lenient import items, mapping, number, text
 from alloy.report.notation import Estimate, escape, numbers, write_estimate
-from alloy.report.record import Stage, items, mapping, number, text
+from alloy.report.record import Stage
 
 _HINT = (
     '<p class="hint">Share of held-out pairs, in percent with 95% intervals, whose preferred answer scores '

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from alloy.report.lenient import mapping, number, text
 from alloy.report.notation import count, duration, escape
-from alloy.report.record import Stage, mapping, number, text
+from alloy.report.record import Stage
 
 _SHORT = 10
 _COLUMNS = (

@@ -3,9 +3,7 @@
 A report is most wanted when something went wrong, so nothing in a run folder can stop it.
 """
 
-import json
-import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -13,8 +11,10 @@ from typing import Any, Literal
 import yaml
 
 from alloy.errors import InputError
+from alloy.report.lenient import json_rows, mapping, number, read_object, read_text, text
 
-State = Literal["finished", "stale", "unfinished", "given"]
+State = Literal["finished", "stale", "interrupted", "missing", "given"]
+"""The words of `alloy status`; `given` is a model that the run started from and did not make."""
 
 _MARKS = (
     "artifact.json",
@@ -27,6 +27,14 @@ _MARKS = (
     "profile.json",
     "validation.json",
 )
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage as its recipe has it: what it needs, and whether it measures models and makes none."""
+
+    needs: list[str]
+    judges: bool
 
 
 @dataclass
@@ -52,7 +60,7 @@ class Stage:
     name: str
     folder: Path
     artifact: dict[str, Any] = field(default_factory=dict)
-    state: State = "unfinished"
+    state: State = "missing"
     why: str = ""
     parents: dict[str, str] = field(default_factory=dict)
     config: str = ""
@@ -65,6 +73,8 @@ class Stage:
     validation: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, dict[str, float]] = field(default_factory=dict)
     """Of an iterated stage: what each iteration had to learn from."""
+    judges: bool = False
+    """Whether it measures the models that it is given, and makes none."""
 
     @property
     def kind(self) -> str:
@@ -89,9 +99,11 @@ class Record:
     notes: list[str]
 
 
-def read_record(root: Path) -> Record:
+def read_record(root: Path, planned: Mapping[str, Planned] | None = None) -> Record:
     """Read all run folders under runs/<recipe>.
 
+    Args:
+        planned: the recipe's stages in their order; those without a folder are missing.
     Raises:
         InputError: there is no such folder.
     """
@@ -102,111 +114,39 @@ def read_record(root: Path) -> Record:
     stages = [_read_stage(folder, notes) for folder in folders]
     if not stages:
         notes.append("There is no run folder in here yet.")
+    planned = planned or {}
+    present = {stage.name for stage in stages}
+    stages += [
+        Stage(name, root / name, parents={need: need for need in plan.needs})
+        for name, plan in planned.items()
+        if name not in present
+    ]
     _link(stages)
-    ordered = _in_order(stages)
+    for stage in stages:
+        judges = stage.name in planned and planned[stage.name].judges
+        stage.judges = judges or stage.kind == "evaluation" or bool(stage.results)
+    ordered = _in_order(stages, list(planned))
     _judge_states(ordered)
     recipes = [name for stage in ordered if (name := text(stage.artifact.get("recipe")))]
     return Record(root, recipes[-1] if recipes else root.resolve().name, ordered, notes)
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        converted = float(value)
-    except OverflowError:
-        return None
-    return converted if math.isfinite(converted) else None
-
-
-def text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    """A dict with its keys as text; empty for anything else."""
-    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {}
-
-
-def items(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def json_rows(path: Path, notes: list[str], wanted: set[int] | None = None) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file, one at a time; `wanted` picks lines by number from 0.
-
-    A line cut off by a kill, or one that is no object, is passed over and counted in a note.
-    """
-    broken = 0
-    try:
-        with path.open(encoding="utf-8", errors="replace") as stream:
-            for index, line in enumerate(stream):
-                if (wanted is not None and index not in wanted) or not line.strip():
-                    continue
-                row = _parse(line)
-                if isinstance(row, dict):
-                    yield row
-                else:
-                    broken += 1
-    except OSError as error:
-        notes.append(f"{_where(path)} could not be read: {error.strerror or error}.")
-    if broken:
-        notes.append(
-            f"{_where(path)}: {broken} {'line is' if broken == 1 else 'lines are'} no JSON object, left out."
-        )
-
-
-def _parse(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _where(path: Path) -> str:
-    return "/".join(path.parts[-2:])
 
 
 def _is_run_folder(folder: Path) -> bool:
     return not folder.name.startswith((".", "_")) and any((folder / name).exists() for name in _MARKS)
 
 
-def _read_text(path: Path, notes: list[str]) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        notes.append(f"{_where(path)} could not be read: {error.strerror or error}.")
-        return ""
-
-
-def _read_object(path: Path, notes: list[str], needed: str = "") -> dict[str, Any]:
-    """What a JSON file holds; empty where it is missing, or has nothing under the key that is needed."""
-    content = _read_text(path, notes)
-    value = _parse(content) if content else {}
-    if not isinstance(value, dict):
-        notes.append(f"{_where(path)} is no JSON object, left out.")
-        return {}
-    if content and needed and not isinstance(value.get(needed), dict | list):
-        notes.append(f"{_where(path)} has no {needed}, left out.")
-        return {}
-    return mapping(value)
-
-
 def _read_stage(folder: Path, notes: list[str]) -> Stage:
-    stage = Stage(folder.name, folder, _read_object(folder / "artifact.json", notes))
-    stage.config = _read_text(folder / "config.yaml", notes)
+    stage = Stage(folder.name, folder, read_object(folder / "artifact.json", notes))
+    stage.config = read_text(folder / "config.yaml", notes)
     stage.settings = _read_settings(stage.config)
-    stage.results = _read_object(folder / "results.json", notes)
-    stage.sweep = _read_object(folder / "sweep.json", notes)
+    stage.results = read_object(folder / "results.json", notes)
+    stage.sweep = read_object(folder / "sweep.json", notes)
     stage.profiles = [
         profile
         for path in (folder / "profile.json", *sorted(folder.glob("profile-*.json")))
-        if (profile := _read_object(path, notes, "rates"))
+        if (profile := read_object(path, notes, "rates"))
     ]
-    stage.validation = _read_object(folder / "validation.json", notes, "steps")
+    stage.validation = read_object(folder / "validation.json", notes, "steps")
     # An iterated stage keeps each iteration in a folder of its own.
     parts = [path for path in folder.iterdir() if path.is_dir() and _is_run_folder(path)]
     inner = sorted(parts, key=lambda path: (len(path.name), path.name))  # the tenth after the second
@@ -214,13 +154,13 @@ def _read_stage(folder: Path, notes: list[str]) -> Stage:
         log = _read_log(part / "metrics.jsonl", notes)
         if log:
             stage.logs["" if part is folder else part.name] = log
-        sampled = mapping(_read_object(part / "sampled.json", notes, "metrics").get("metrics"))
+        sampled = mapping(read_object(part / "sampled.json", notes, "metrics").get("metrics"))
         told = {key: value for key, given in sampled.items() if (value := number(given)) is not None}
         if told:
             stage.parts[part.name] = told
         if (part / "samples.jsonl").is_file():
             stage.sample_files.append(part / "samples.jsonl")
-    lineage = stage.artifact or _read_object(folder / "inputs.json", notes)
+    lineage = stage.artifact or read_object(folder / "inputs.json", notes)
     stage.parents = {
         role: path
         for role, parent in mapping(lineage.get("parents")).items()
@@ -263,9 +203,13 @@ def _link(stages: list[Stage]) -> None:
                 stage.parents[role] = parts[-1]
 
 
-def _in_order(stages: list[Stage]) -> list[Stage]:
-    """Each after its parents, otherwise in the order in which they were finished."""
-    waiting = sorted(stages, key=lambda s: (text(s.artifact.get("created")) or "~", s.name))
+def _in_order(stages: list[Stage], order: list[str]) -> list[Stage]:
+    """Each after its parents, otherwise in the recipe's order, and else in that in which they were finished."""
+    place = {name: index for index, name in enumerate(order)}
+    waiting = sorted(
+        stages,
+        key=lambda s: (place.get(s.name, len(order)), text(s.artifact.get("created")) or "~", s.name),
+    )
     ordered: list[Stage] = []
     while waiting:
         open_names = {stage.name for stage in waiting}
@@ -278,9 +222,12 @@ def _in_order(stages: list[Stage]) -> list[Stage]:
 def _judge_states(stages: list[Stage]) -> None:
     by_name = {stage.name: stage for stage in stages}
     for stage in stages:
+        if not stage.folder.is_dir():
+            waits = [p for p in stage.parents.values() if p in by_name and by_name[p].state != "finished"]
+            stage.state, stage.why = "missing", f"waits for {', '.join(waits)}" if waits else "not run yet"
+            continue
         if not stage.artifact:
-            stage.state = "unfinished"
-            stage.why = _progress(stage)
+            stage.state, stage.why = "interrupted", _progress(stage)
             continue
         stage.state = "finished"
         for role, name in stage.parents.items():

@@ -1,4 +1,4 @@
-"""Sampled completions for the rollout browser: a spread of each stage's, cut into thinking and answer.
+"""Completions for the rollout browser: a spread of what each stage sampled, and of what it answered when measured.
 
 Completions are untrusted text. They reach the page as JSON that holds no `<`, and its script puts
 them there as text nodes only.
@@ -8,34 +8,59 @@ import json
 from pathlib import Path
 from typing import Any
 
-from alloy.chat import THINK_CLOSE, THINK_OPEN
+from alloy.report.lenient import json_rows, mapping, number, text
 from alloy.report.notation import escape
-from alloy.report.record import Stage, items, json_rows, mapping, number, text
+from alloy.report.pieces import cut
+from alloy.report.record import Stage
 
 _A_STAGE = 200
-_CHARACTERS = 6_000_000
-"""Of all text together; the page stays quick to open from disk."""
-_A_TEXT = 6000
-
-Pieces = list[tuple[str, str]]
+_A_SUITE = 12
+"""Answers of each model to each suite; the same tasks of every model."""
+_CHARACTERS = 2_000_000
+"""Of the text of both kinds, each; the page stays quick to open from disk."""
 
 
 def collect(stages: list[Stage], notes: list[str]) -> tuple[list[dict[str, Any]], int]:
     """Samples evenly spread over each stage's files, and how many there are in all."""
-    with_samples = [stage for stage in stages if stage.sample_files]
+    sampled = [(stage.name, path, _part(stage, path)) for stage in stages for path in stage.sample_files]
+    files = {stage.name: len(stage.sample_files) for stage in stages}
     chosen: list[dict[str, Any]] = []
     total = 0
-    for stage in with_samples:
-        share = _CHARACTERS // len(with_samples)
-        for path in stage.sample_files:
-            lines, size = _measure(path)
-            total += lines
-            # A file's size counts its names and quotes too: the page errs on the small side.
-            fitting = lines if size == 0 else int(lines * min(1.0, share / len(stage.sample_files) / size))
-            wanted = spread(lines, max(1, min(_A_STAGE // len(stage.sample_files), fitting)))
-            part = "" if path.parent == stage.folder else path.parent.name
-            chosen += [_sample(row, stage.name, part) for row in json_rows(path, notes, wanted)]
+    for name, path, part in sampled:
+        share = _CHARACTERS // sum(count > 0 for count in files.values()) // files[name]
+        wanted, lines = _wanted(path, max(1, _A_STAGE // files[name]), share)
+        total += lines
+        chosen += [_sample(row, name, part) for row in json_rows(path, notes, wanted)]
+    answered = [file for stage in stages for file in _answer_files(stage)]
+    for model, suite, metric, path in answered:
+        wanted, lines = _wanted(path, _A_SUITE, _CHARACTERS // len(answered))
+        total += lines
+        chosen += [_answer(row, model, suite, metric) for row in json_rows(path, notes, wanted)]
     return chosen, total
+
+
+def _part(stage: Stage, path: Path) -> str:
+    return "" if path.parent == stage.folder else path.parent.name
+
+
+def _answer_files(evaluation: Stage) -> list[tuple[str, str, str, Path]]:
+    """(model, suite, the metric that the table shows, file) of what an evaluation kept."""
+    found = []
+    for model, suites in mapping(evaluation.results.get("files")).items():
+        for suite, file in mapping(suites).items():
+            path = evaluation.folder / "items" / Path(text(file).replace("\0", "")).name
+            cells = mapping(mapping(evaluation.results.get("cells")).get(model))
+            if path.suffix == ".jsonl" and path.is_file():
+                found.append((model, suite, text(mapping(cells.get(suite)).get("metric")), path))
+    return found
+
+
+def _wanted(path: Path, most: int, characters: int) -> tuple[set[int], int]:
+    """The lines of a file to show, and how many it has."""
+    lines, size = _measure(path)
+    # A file's size counts its names and quotes too: the page errs on the small side.
+    fitting = lines if size == 0 else int(lines * min(1.0, characters / size))
+    return spread(lines, max(1, min(most, fitting))), lines
 
 
 def browser(samples: list[dict[str, Any]], total: int) -> str:
@@ -47,11 +72,15 @@ def browser(samples: list[dict[str, Any]], total: int) -> str:
     statuses = sorted({sample["status"] for sample in samples} - {""})
     rewards = [sample["reward"] for sample in samples if sample["reward"] is not None]
     low, high = (f"{min(rewards):g}", f"{max(rewards):g}") if rewards else ("", "")
-    shown = f"{len(samples):,} of {total:,} logged completions, spread evenly over each stage."
+    sources = list(dict.fromkeys(sample["source"] for sample in samples))
+    thinking = sorted({sample["thinking"] for sample in samples} - {""}, reverse=True)
+    left_out = total - len(samples)
+    shown = f"{len(samples):,} of {total:,} logged completions, spread evenly over each stage; {left_out:,} are left out."
     return (
-        f'<p class="hint">{shown if total > len(samples) else f"All {total:,} logged completions."}</p>'
+        f'<p class="hint">{shown if left_out > 0 else f"All {total:,} logged completions."} Thinking is folded.</p>'
         f'<form id="filters" autocomplete="off">{_choice("stage", stages)}'
-        f"{_choice('environment', environments)}{_choice('status', statuses)}"
+        f"{_choice('environment', environments)}{_choice('source', sources)}{_choice('thinking', thinking)}"
+        f"{_choice('status', statuses)}"
         f'<label class="pair"><span>reward</span>{_bound("low", "lowest", low)}–'
         f"{_bound('high', 'highest', high)}</label>"
         '<label class="search"><span>text</span>'
@@ -71,25 +100,6 @@ def embed(value: Any) -> str:
     return written
 
 
-def split_thinking(completion: str) -> Pieces:
-    """Thinking and answer in turn.
-
-    A completion may begin inside a thinking that its prompt opened, and may end before it closes.
-    """
-    pieces: Pieces = []
-    head, close, tail = completion.partition(THINK_CLOSE)
-    if close and THINK_OPEN not in head:
-        pieces.append(("thinking", head))
-        completion = tail
-    while completion:
-        answer, opened, rest = completion.partition(THINK_OPEN)
-        pieces.append(("answer", answer))
-        thinking, closed, completion = rest.partition(THINK_CLOSE)
-        if opened:
-            pieces.append(("thinking" if closed else "thinking, never closed", thinking))
-    return [(kind, part.strip("\n")) for kind, part in pieces if part.strip()]
-
-
 def _measure(path: Path) -> tuple[int, int]:
     try:
         with path.open("rb") as stream:
@@ -107,42 +117,39 @@ def spread(count: int, wanted: int) -> set[int]:
 
 def _sample(row: dict[str, Any], stage: str, part: str) -> dict[str, Any]:
     return {
+        **_told(row),
+        "source": "training",
         "stage": text(row.get("stage")) or stage,
         "part": part,
         "step": number(row.get("step")),
         "environment": text(row.get("environment")),
         "reward": number(row.get("reward")),
-        "status": text(row.get("status")),
-        "prompt": [(kind, _cut(piece)) for kind, piece in _pieces(row.get("prompt"), "prompt")],
-        "completion": [(kind, _cut(piece)) for kind, piece in _pieces(row.get("completion"), "answer")],
     }
 
 
-def _pieces(value: Any, kind: str) -> Pieces:
-    """Text, or turns of a conversation, as (kind, text) pieces."""
-    if isinstance(value, str):
-        return split_thinking(value) if kind == "answer" else [(kind, value)]
-    if not isinstance(value, list):
-        return [] if value is None else [(kind, json.dumps(value, ensure_ascii=False))]
-    pieces: Pieces = []
-    for turn in map(mapping, value):
-        role = text(turn.get("role")) or kind
-        if text(turn.get("thinking")):
-            pieces.append(("thinking", text(turn.get("thinking"))))
-        content = turn.get("content")
-        if content:
-            written = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-            pieces += split_thinking(written) if role == "assistant" else [(role, written)]
-        for call in items(turn.get("tool_calls")):
-            pieces.append(("tool call", json.dumps(call, ensure_ascii=False)))
-    return pieces
+def _answer(row: dict[str, Any], model: str, suite: str, metric: str) -> dict[str, Any]:
+    scores = mapping(row.get("scores"))
+    budget = number(row.get("budget"))
+    return {
+        **_told(row),
+        "source": "evaluation",
+        "stage": model,
+        "part": f"budget {budget:g}" if budget is not None else "",
+        "step": None,
+        "environment": suite,
+        "reward": number(scores.get("success", scores.get(metric))),
+    }
 
 
-def _cut(piece: str) -> str:
-    if len(piece) <= _A_TEXT:
-        return piece
-    half = _A_TEXT // 2
-    return f"{piece[:half]}\n\n[… {len(piece) - 2 * half:,} characters left out …]\n\n{piece[-half:]}"
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    thinking = row.get("thinking")
+    return {
+        "task": text(row.get("task")),
+        "thinking": {True: "on", False: "off"}.get(thinking, "") if isinstance(thinking, bool) else "",
+        "status": text(row.get("status")),
+        "prompt": cut(row.get("prompt"), "prompt"),
+        "completion": cut(row.get("completion"), "answer"),
+    }
 
 
 def _choice(name: str, values: list[str]) -> str:

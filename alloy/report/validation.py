@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from alloy.report.chart import Line, Panel, draw, estimated
+from alloy.report.lenient import items, mapping, number
 from alloy.report.notation import Estimate, are_shares, escape, listed, numbers, signed, write, write_estimate
-from alloy.report.record import Stage, items, mapping, number
+from alloy.report.record import Stage
 
 _FELL = 1.5
 """Size of the mark of a step where an environment fell, so that it covers the outcome's own."""

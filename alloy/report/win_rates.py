@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from alloy.report.lenient import items, mapping, number, text
 from alloy.report.notation import Estimate, escape, figures, listed, signed, write, write_estimate
-from alloy.report.record import Stage, items, mapping, number, text
+from alloy.report.record import Stage
 
 _HALF = 0.5
 _HINT = (

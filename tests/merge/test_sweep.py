@@ -10,8 +10,8 @@ from merge_models import load
 from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from alloy.errors import InputError, StageError
+from alloy.report.merging import trade_off
 from alloy.report.record import Stage
-from alloy.report.scores import trade_off
 from merge.checkpoint import Checkpoint, open_checkpoint
 from merge.groups import told
 from merge.linear import LinearMixture
@@ -247,7 +247,7 @@ def test_groups_are_searched_one_after_another(parents: list[Checkpoint], tmp_pa
     assert [p["objective"] for p in told_of["path"][1]["tried"]] == pytest.approx([0.09, 0.45, 0.81])
     assert b"by groups" in (tmp_path / "out" / "alpha-tradeoff.svg").read_bytes()
     page = trade_off(Stage("merge", out, sweep=told_of))
-    assert "Chosen: <b>attention 0.1, other 0.9</b>, by the rule: product." in page
+    assert "Chosen: alpha <b>attention 0.1, other 0.9</b>, by the rule: product." in page
     # The same again: the same path from the points that are there.
     again = GroupJudge(judge.scores)
     repeated = run(parents, again, tmp_path, groups=GROUPS)

@@ -144,7 +144,7 @@ def results() -> dict[str, Any]:
                         {"stage": stage, "parent": parent, "suite": suite, "value": change,
                          "low": change - half, "high": change + half, "n": 200}
                     )  # fmt: skip
-    budget = {
+    budget: dict[str, list[dict[str, Any]]] = {
         name: [
             {
                 "budget": b,
@@ -158,6 +158,17 @@ def results() -> dict[str, Any]:
         ]
         for name, loss in (("sft-3", 0.005), ("sft-3-untruncated", 0.4))
     }
+    for ours, theirs in zip(budget["sft-3"], budget["sft-3-untruncated"], strict=True):
+        at = "unlimited" if ours["budget"] is None else ours["budget"]
+        for key, metric in (("well_formed", "well_formed"), ("accuracy", "success")):
+            change = ours[key]["value"] - theirs[key]["value"]
+            differences.append(
+                {"stage": "sft-3", "parent": "sft-3-untruncated", "suite": "budget", "metric": f"{metric}@{at}",
+                 "value": change, "low": change - 0.06, "high": change + 0.06, "n": 100, "asked": True}
+            )  # fmt: skip
+    for entry in differences:
+        moved = {"sft-2": "math", "dpo": "tools"}
+        entry["focus"] = moved.get(entry["stage"]) == entry["suite"]
     return {
         "suites": list(SUITES),
         "stages": stages,

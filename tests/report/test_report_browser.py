@@ -1,11 +1,13 @@
 """The page as a reader has it: in a real browser, at a desk's and a phone's width."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser import Tab
-from conftest import make_run
+from conftest import make_run, write_json, write_jsonl
+from test_report_merge import searched
 
 from alloy.report import build
 
@@ -32,8 +34,12 @@ def test_the_page_shows_its_figures_without_errors(tab: Tab, report: Path, width
     tab.requests.clear()
     tab.open(report, width, scheme=scheme)
     assert tab.evaluate("innerWidth") == width
-    assert tab.evaluate(VISIBLE.format("svg.lanes")) == 1
-    assert tab.evaluate(VISIBLE.format("svg.chart")) == 4 + 13 + 3 + 3 + 13 + 6 + 8 + 3 + 3
+    # On a phone lines along the list stand for the graph.
+    assert tab.evaluate(VISIBLE.format("svg.lanes")) == (width < 600)
+    assert tab.evaluate(VISIBLE.format(".flow svg")) == (width > 600)
+    assert tab.evaluate(VISIBLE.format(".graph li")) == 10
+    assert tab.evaluate(VISIBLE.format("svg.change")) == 2 * (width > 600)  # a phone has the figures alone
+    assert tab.evaluate(VISIBLE.format("svg.chart")) == 4 + 7 + 3 + 3 + 7 + 6 + 8 + 3 + 3
     assert tab.evaluate(VISIBLE.format("table.results")) == 1 + 1  # and by kind of task
     assert tab.evaluate(VISIBLE.format(".rollout")) == 12
     # Nothing sticks out sideways: what is wide scrolls within its own frame.
@@ -67,8 +73,15 @@ def test_text_can_be_read_in_both_schemes(tab: Tab, report: Path) -> None:
     for scheme in ("light", "dark"):
         tab.open(report, 1280, scheme=scheme)
         papers.add(tab.evaluate("getComputedStyle(document.body).backgroundColor"))
-        for name in ("h1", ".hint", ".change.up", ".brand", ".badge"):
+        for name in ("h1", ".hint", ".change.up", ".brand", ".badge", ".lead", ".targets .up"):
             assert tab.evaluate(f"({contrast})('{name}')") >= 4.5, (scheme, name)
+        for name in (".chart text", ".flow .name", ".box.finished text:last-child"):
+            assert tab.evaluate(f"({contrast.replace('.color', '.fill')})('{name}')") >= 4.5, (scheme, name)
+        # What is drawn needs 3 (WCAG 1.4.11), on whatever of the colours a line has.
+        for index in range(7):
+            colour = f"getComputedStyle(document.documentElement).getPropertyValue('--s{index}')"
+            tab.evaluate(f"document.querySelector('.brand').style.color = {colour}")
+            assert tab.evaluate(f"({contrast})('.brand')") >= 3, (scheme, index)
     assert len(papers) == 2
 
 
@@ -130,11 +143,46 @@ def test_thinking_is_folded_until_it_is_opened(tab: Tab, report: Path) -> None:
     assert steps == [f"step {10 * i}" for i in range(12)]
 
 
+def test_the_same_task_is_seen_by_every_stage(tab: Tab, tmp_path: Path) -> None:
+    run_root = make_run(tmp_path)
+    path = run_root / "evaluate" / "results.json"
+    results = json.loads(path.read_text())
+    results["files"] = {model: {"math": f"items/{model}.jsonl"} for model in ("base", "grpo")}
+    write_json(path, results)
+    (run_root / "evaluate" / "items").mkdir()
+    for number, model in enumerate(("base", "grpo")):
+        rows = [
+            {
+                "task": f"t{i}",
+                "prompt": f"Task {i}?",
+                "completion": f"{model} says",
+                "scores": {"success": number},
+            }
+            for i in range(20)
+        ]
+        write_jsonl(run_root / "evaluate" / "items" / f"{model}.jsonl", rows)
+    tab.problems.clear()
+    tab.open(build(run_root), 1280)
+    set_field(tab, "source", "evaluation")
+    set_field(tab, "stage", "base")
+    assert found(tab) == "12 shown by these filters · mean reward 0"
+    tab.evaluate("document.querySelector('.rollout > button').click()")
+    assert found(tab) == "2 of one task · mean reward 0.5 · all tasks again"
+    texts = tab.evaluate("[...document.querySelectorAll('.rollout')].map(card => card.textContent)")
+    assert ["Task 0?" in text for text in texts] == [True, True]
+    assert ["base says" in texts[0], "grpo says" in texts[1]] == [True, True]
+    tab.evaluate("document.querySelector('#found button').click()")
+    assert found(tab).startswith("96 shown")
+    assert tab.problems == []
+
+
 def test_a_chart_tells_the_value_under_the_pointer(tab: Tab, report: Path) -> None:
     tab.open(report, 1280)
     told = tab.evaluate(
         """(() => {
-          const panel = [...document.querySelectorAll('#budget .panel')][2];
+          const panel = [...document.querySelectorAll('#budget .panel')]
+            .find((each) => each.textContent.startsWith('Tokens a completion'));
+          panel.closest('details').open = true;
           const chart = panel.querySelector('svg.chart');
           const box = chart.getBoundingClientRect();
           const marks = chart.querySelectorAll('circle');
@@ -190,3 +238,46 @@ def test_an_empty_run_opens_without_errors(tab: Tab, tmp_path: Path) -> None:
     tab.open(build(tmp_path), 390)
     assert "There is no run folder in here yet." in tab.evaluate("document.body.textContent")
     assert tab.problems == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_an_unfinished_run_with_a_search_fits_too(tab: Tab, tmp_path: Path, width: int) -> None:
+    run_root = make_run(tmp_path)
+    (run_root / "grpo" / "artifact.json").unlink()
+    (run_root / "evaluate" / "artifact.json").unlink()
+    write_json(run_root / "merge" / "sweep.json", searched())
+    recipe = tmp_path / "recipe"
+    recipe.mkdir()
+    long = "a-stage-with-a-name-that-is-longer-than-any-box"
+    (recipe / "pipeline.yaml").write_text(
+        f"stages: {{base: {{package: alloy.base}}, {long}: {{package: sft, needs: base}}}}"
+    )
+    tab.problems.clear()
+    tab.open(build(run_root, str(recipe)), width)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.problems == []
+    states = tab.evaluate("[...document.querySelectorAll('.flow .box')].map(box => box.classList[1])")
+    assert {"finished", "stale", "interrupted", "missing"} == set(states)
+    # No box lies on another, and every name stays in its box.
+    overlaps = tab.evaluate(
+        """[...document.querySelectorAll('.flow rect')].map(r => r.getBBox()).filter((a, i, all) =>
+          all.some((b, j) => i < j && a.x < b.x + b.width && b.x < a.x + a.width
+            && a.y < b.y + b.height && b.y < a.y + a.height)).length"""
+    )
+    assert overlaps == 0
+    if width > 600:
+        outside = tab.evaluate(
+            "[...document.querySelectorAll('.flow .box')].filter(box => box.querySelector('.name').getBBox().width"
+            " > box.querySelector('rect').getBBox().width).length"
+        )
+        assert outside == 0
+    titles = tab.evaluate(
+        "[...document.querySelectorAll('#alpha .panel figcaption')].map(c => c.textContent)"
+    )
+    assert titles[:5] == [
+        "Scores over alpha",
+        "Product",
+        "chat over math",
+        "Alpha of each group, step by step",
+        "Product, step by step",
+    ]

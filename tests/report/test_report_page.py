@@ -112,7 +112,7 @@ def test_scores_beyond_percent_are_written_as_they_are(run_root: Path) -> None:
 
 def test_the_trade_off_and_the_budgets_have_their_numbers(run_root: Path) -> None:
     text = Page(build(run_root)).text
-    assert "Chosen: 0.5 , by the rule: the largest product of math and chat." in text
+    assert "Chosen: alpha 0.5 , by the rule: the largest product of math and chat." in text
     # 0.72 - 0.35 / 8 = 0.676 and 0.4 + 0.3 * sqrt(0.5) = 0.612, of 200 each.
     assert "0.5 ◂ chosen 67.6 [61.1, 74.1] 61.2 [54.5, 68.0] 0.414" in text
     assert "sft-3 ∞ 79.6 [71.7, 87.5] 100.0 [99.1, 100.0] 350" in text
@@ -233,13 +233,13 @@ def test_a_file_without_what_it_is_for_is_noted(run_root: Path) -> None:
     assert "grpo rolled every task out 4 times before training." in text
 
 
-def test_an_unfinished_stage_shows_how_far_it_is(run_root: Path) -> None:
+def test_an_interrupted_stage_shows_how_far_it_is(run_root: Path) -> None:
     (run_root / "grpo" / "artifact.json").unlink()
     write_json(run_root / "grpo" / "inputs.json", {"parents": {"parent": {"path": "runs/synthetic/sft-3"}}})
     with (run_root / "grpo" / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 61, "los')
     text = Page(build(run_root)).text
-    assert "grpo unfinished stage from sft-3 step 60 of 60" in text
+    assert "grpo interrupted stage from sft-3 step 60 of 60" in text
     assert "dpo stale policy from grpo" in text
     assert "merge stale" in text
     assert "grpo/metrics.jsonl: 1 line is no JSON object, left out." in text
@@ -292,7 +292,7 @@ def test_a_long_log_and_many_samples_stay_small(tmp_path: Path) -> None:
     path = build(tmp_path)
     page = Page(path)
     assert path.stat().st_size < 2_000_000
-    assert "200 of 1,500 logged completions, spread evenly over each stage." in page.text
+    assert "200 of 1,500 logged completions, spread evenly over each stage; 1,300 are left out." in page.text
     steps = [sample["step"] for sample in json.loads(page.scripts[0])]
     assert (steps[0], steps[-1], len(steps)) == (0, 1499, 200)
     assert "3,000 characters left out" in page.scripts[0]

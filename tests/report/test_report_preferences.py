@@ -33,7 +33,10 @@ def test_the_figures_stand_on_the_page() -> None:
     assert "prefers the longer answer in 70.0 [60.0, 80.0]% of them, people did in 55.0 [45.0, 65.0]%" in page
     assert page.count("<figure") == 3
     assert "16.0 off in the mean" in page
-    for told in ("<td>shorter</td><td>40.0 [30.0, 50.0]</td><td>40</td>", "<td>predicted 90.0</td><td>60.0"):
+    for told in (
+        "<td>shorter</td><td class=n>40.0 [30.0, 50.0]</td><td class=n>40</td>",
+        "<td>predicted 90.0</td><td class=n>60.0",
+    ):
         assert told in page
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alloy.report.curves import panels
+from alloy.report.pieces import cut, split_thinking, split_turns
 from alloy.report.record import Series, Stage
-from alloy.report.rollouts import embed, split_thinking, spread
+from alloy.report.rollouts import collect, embed, spread
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,63 @@ def test_no_text_is_lost(completion: str) -> None:
         return "".join(text.replace("<think>", "").replace("</think>", "").split())
 
     assert words("".join(text for _, text in split_thinking(completion))) == words(completion)
+
+
+def test_turns_of_a_sampled_completion_are_told_apart() -> None:
+    completion = (
+        'look it up\n</think>\n<tool_call>{"name": "find"}</tool_call><|im_end|>\n<|im_start|>tool\n'
+        '{"visits":"55"}<|im_end|>\n<|im_start|>assistant\n<think>\nenough\n</think>\nDone.<|im_end|>'
+    )
+    assert split_turns(completion) == [
+        ("thinking", "look it up"),
+        ("tool call", '{"name": "find"}'),
+        ("tool", '{"visits":"55"}'),
+        ("thinking", "enough"),
+        ("answer", "Done."),
+    ]
+
+
+def test_a_call_that_never_ends_is_still_a_call() -> None:
+    assert split_turns("so<tool_call>{") == [("answer", "so"), ("tool call", "{")]
+
+
+@pytest.mark.parametrize("value", [None, "", 3, [], [3], {"role": "x"}, "<|im_start|>", "<|im_start|>tool\n"])
+def test_whatever_was_logged_is_cut_without_an_error(value: object) -> None:
+    assert all(isinstance(piece, str) for pair in cut(value, "answer") for piece in pair)
+
+
+def test_answers_of_an_evaluation_are_of_the_same_tasks(tmp_path: Path) -> None:
+    (tmp_path / "items").mkdir()
+    for model in ("a", "b"):
+        rows = [
+            {"task": f"math/{i}", "thinking": i % 2 == 0, "prompt": "?", "completion": f"t</think>{i}", "status": "ok",
+             "budget": 4 if i else None, "scores": {"success": i / 100, "well_formed": 1.0}}
+            for i in range(100)
+        ]  # fmt: skip
+        rows[3]["scores"] = None  # the verifier failed
+        (tmp_path / "items" / f"{model}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = {
+        "a": {"math": "items/a.jsonl", "gone": "items/gone.jsonl"},
+        "b": {"math": "../../items/b.jsonl"},
+        "c": 3,
+    }
+    found, total = collect([Stage("evaluate", tmp_path, results={"files": files})], [])
+    assert total == 200
+    assert [sample["task"] for sample in found[:12]] == [sample["task"] for sample in found[12:]]
+    first, last = found[0], found[11]
+    assert (first["stage"], first["source"], first["environment"], first["part"]) == (
+        "a",
+        "evaluation",
+        "math",
+        "",
+    )
+    assert (last["task"], last["reward"], last["thinking"], last["part"]) == (
+        "math/99",
+        0.99,
+        "off",
+        "budget 4",
+    )
+    assert last["completion"] == [("thinking", "t"), ("answer", "99")]
 
 
 @given(st.text())

@@ -128,12 +128,14 @@ def test_outcomes_have_their_intervals() -> None:
 
 
 def test_one_environment_is_its_own_mean() -> None:
-    steps = [{"step": s, "mean": 0.5, "fell": [], "environments": {"math": cell(0.5)}} for s in (0, 5)]
+    steps: list[dict[str, Any]] = [
+        {"step": s, "mean": 0.5, "fell": [], "environments": {"math": cell(0.5)}} for s in (0, 5)
+    ]
     assert list(figures(validation(stage(0, steps)))) == ["math: held out"]
 
 
 def test_the_numbers_have_the_change_to_the_parent() -> None:
-    cells = re.findall(r"<td>([^<]*)</td>", validation(stage(10)))
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", validation(stage(10)))
     assert cells[:7] == ["0", "40.0", "–", "30.0 [20.0, 40.0]", "–", "50.0 [40.0, 60.0]", "–"]
     assert cells[7:12] == ["10 ◂ kept", "50.0", "–", "40.0 [30.0, 50.0]", "+10.0 [+5.0, +15.0]"]
     assert cells[14:17] == ["20", "60.0", "tools"]

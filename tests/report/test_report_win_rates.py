@@ -1,5 +1,6 @@
 """Win rates on the page."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def stage(rows: Any) -> Stage:
 
 def cells(page: str) -> list[list[str]]:
     body = page[page.index("<tbody>") : page.index("</tbody>")]
-    return [[part.split("<")[0] for part in row.split("<td>")[1:]] for row in body.split("<tr>")[1:]]
+    return [re.findall(r"<td[^>]*>([^<]*)", row) for row in body.split("<tr>")[1:]]
 
 
 def test_a_row_for_each_model_and_who_prefers() -> None:
