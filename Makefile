@@ -9,10 +9,10 @@ STAMP := $(VENV)/.installed
 export PYTHONPATH := $(CURDIR)
 export HF_HUB_OFFLINE ?= $(if $(filter %/cpu.txt,$(LOCK)),1,0)
 
-.PHONY: help setup demo test check bench sft grpo dpo rlhf merge evaluate report status plan clean
+.PHONY: help setup demo test test-distributed chaos check docs docs-check bench sft grpo dpo rlhf merge evaluate report status plan clean
 
 help: ## This menu
-	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 setup: $(STAMP) ## Install what is needed into .venv, once
 
@@ -32,10 +32,23 @@ demo: setup ## The whole pipeline on a model built from scratch, on two cores
 test: setup ## All tests
 	$(PY) -m pytest
 
+test-distributed: setup ## Every training stage in two CPU processes: DDP, ZeRO-2, ZeRO-3, killed and resumed
+	$(PY) -m pytest tests/distributed -m distributed
+
+chaos: setup ## Micro killed KILLS times at random moments, then compared with a run that nobody disturbed
+	$(PY) -m tests.chaos --kills $(or $(KILLS),100)
+
 check: setup ## Lint, formatting, types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+docs: setup ## Write docs/configuration.md from the configs
+	$(PY) -m alloy.reference > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+
+docs-check: setup ## Run every command of README.md and docs/, the long ones in their micro form
+	$(PY) tests/docs/check.py
 
 bench: setup ## Measure beside the peers; WORKBENCH=DIR names WorkBench's files
 	for name in packing preparation sft_throughput blend_memory verifiers grpo tool_rollouts rollouts budget merge; do $(PY) -m bench.$$name || exit 1; done

@@ -113,13 +113,26 @@ def fingerprint_files(paths: Iterable[Path]) -> str:
     return fingerprint_json([[str(path), fingerprint_file(path)] for path in sorted(paths)])
 
 
+def check_weights(folder: Path) -> None:
+    """Raises:
+    InputError: a model folder has no weights as safetensors; pickled ones are never read.
+    """
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(file.name for suffix in ("bin", "pt", "pth") for file in folder.glob(f"*.{suffix}"))
+    if pickled:
+        raise InputError(
+            f"{folder}: its weights are a pickle ({pickled[0]}), which runs code when it is read, and only "
+            "safetensors are. Where you trust it, load it with transformers and save it again: save_pretrained "
+            "writes safetensors."
+        )
+    raise InputError(f"{folder}: no *.safetensors in it. Name a run folder or a Hugging Face model folder.")
+
+
 def fingerprint_model(folder: Path) -> str:
     """The identity of a model folder: the contents of its weights, config, tokenizer and template."""
+    check_weights(folder)
     files = sorted({file for pattern in _MODEL_FILES for file in folder.glob(pattern)})
-    if not any(file.suffix == ".safetensors" for file in files):
-        raise InputError(
-            f"{folder}: no *.safetensors in it. Name a run folder or a Hugging Face model folder."
-        )
     return fingerprint_json([[file.name, fingerprint_file(file)] for file in files])
 
 
@@ -131,6 +144,21 @@ def write_atomically(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(path)
+
+
+def sync_folder(folder: Path, *, deep: bool = True) -> None:
+    """Put a folder on the disk, so that a rename which follows never shows it half written after a power cut.
+
+    Args:
+        deep: its files and folders too, not its list of names alone.
+    """
+    for path in [*(folder.rglob("*") if deep else ()), folder]:
+        if path.is_dir() or path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def read_artifact(folder: str | Path) -> Artifact:
@@ -390,10 +418,11 @@ class Run:
             folder=self.folder,
         )
         if is_main_process():
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
             write_atomically(
                 self.folder / "artifact.json", artifact.model_dump_json(indent=1, exclude={"folder"})
             )
+            # Not before: on a full disk they are what the run goes on from.
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
         return artifact
 
 
@@ -434,6 +463,7 @@ def publish_folder(partial: Path, final: Path) -> None:
     """Move a folder that was written under a temporary name to its place, replacing what is there."""
     if not partial.is_dir():
         raise StageError(f"{partial}: expected to be written and is not there.")
+    sync_folder(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.replace(final)
 

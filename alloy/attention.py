@@ -13,6 +13,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.utils import is_flash_attn_2_available
 
 from alloy.data.collate import FlatCollator, PackedCollator
+from alloy.sharding import usable
 
 NAME = "documents"
 
@@ -124,7 +125,7 @@ def _logits(model: Any, collate: Any, documents: list[list[int]]) -> Tensor:
     given = {
         name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in batch.items()
     }
-    with torch.no_grad():
+    with torch.no_grad(), usable(model):
         logits: Tensor = model(**given, use_cache=False).logits[0]
     return logits
 

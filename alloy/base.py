@@ -22,12 +22,17 @@ class ModelShape(Config):
     """A Llama-shaped decoder with tied embeddings."""
 
     hidden_size: int = Field(128, gt=0)
+    """Width of the residual stream."""
     layers: int = Field(4, gt=0)
+    """Decoder layers."""
     heads: int = Field(4, gt=0)
+    """Attention heads; they divide hidden_size."""
     key_value_heads: int | None = Field(None, gt=0)
     """As many as `heads` when not given."""
     mlp_size: int = Field(384, gt=0)
+    """Width within the gated MLP."""
     max_positions: int = Field(2048, gt=0)
+    """The longest sequence that the model is made for, in tokens."""
     initializer_range: float = Field(0.02, gt=0)
     """Standard deviation of the random weights; a narrow model learns sooner from a larger one."""
 
@@ -36,6 +41,7 @@ class BaseConfig(StageConfig):
     """What the base model is made of."""
 
     source: Literal["scratch", "gguf"]
+    """`scratch`: random weights and a tokenizer of its own; `gguf`: out of an installed package."""
     vocabulary: int = Field(1024, gt=256)
     """Tokens of a vocabulary trained from scratch."""
     corpus: list[SourceConfig] = Field(default_factory=list)
@@ -43,6 +49,7 @@ class BaseConfig(StageConfig):
     phrases: list[str] = Field(default_factory=list)
     """Texts that are one token each, such as the skeleton of a tool's JSON schema."""
     shape: ModelShape | None = None
+    """Of a model from scratch."""
     package: str | None = None
     """A Python package that holds a *.gguf file."""
 

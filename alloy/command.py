@@ -1,7 +1,6 @@
 """What every command line of the project does the same way: exit statuses, logging, progress."""
 
 import argparse
-import errno
 import json
 import logging
 import os
@@ -12,7 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from alloy.artifact import is_main_process
+from alloy.disk import disk_trouble
 from alloy.errors import InputError, StageError
+from alloy.preemption import Preempted, heeded
 
 
 def main(run: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> int:
@@ -29,26 +31,28 @@ def main(run: Callable[[list[str]], int], arguments: Sequence[str] | None = None
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        return run(list(sys.argv[1:] if arguments is None else arguments))
+        with heeded():
+            return run(list(sys.argv[1:] if arguments is None else arguments))
     except InputError as error:
         return _say(f"error: {error}", 2)
     except StageError as error:
         return _say(f"failed: {error}", 1)
+    except Preempted as end:
+        return _say(str(end), 1) if is_main_process() else 1
     except KeyboardInterrupt:
         return _say("stopped. Run the same command again to go on from the last checkpoint.", 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return _say(
-                f"failed: no space left on the disk of {error.filename or 'the run folder'}. Free some, run again.",
-                1,
-            )
+        if told := disk_trouble(error):
+            return _say(f"failed: {told}", 1)
         if os.environ.get("ALLOY_TRACEBACK"):
             traceback.print_exc()
         return _say(f"failed: {error}", 1)
     except Exception as error:
+        if told := disk_trouble(error):
+            return _say(f"failed: {told}", 1)
         traceback.print_exc()
         return _say(f"failed: {type(error).__name__}: {error}", 1)
 

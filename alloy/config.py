@@ -32,10 +32,13 @@ class OptimConfig(Config):
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     """Share of all steps."""
     weight_decay: float = Field(0.0, ge=0)
+    """Decoupled, of every weight that has more than one dimension."""
     beta2: float = Field(0.999, gt=0, lt=1)
     """AdamW's decay of the squared gradients; short runs want a shorter memory."""
     max_grad_norm: float = Field(1.0, gt=0)
+    """Longer gradients are scaled down to it."""
     scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
+    """The rate's course after the warm-up."""
 
 
 class TrainConfig(Config):
@@ -46,29 +49,39 @@ class TrainConfig(Config):
     per_device_batch_size: int = Field(8, gt=0)
     """Sequences a process holds at once."""
     gradient_accumulation_steps: int = Field(1, gt=0)
+    """Batches of a process that make one update."""
     max_sequence_tokens: int = Field(512, gt=0)
+    """The longest sequence that is trained on."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Of the arithmetic; the weights are kept as `model/` has them. `auto`: bfloat16 where the hardware does it."""
     gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, more time."""
     save_steps: int | None = Field(None, gt=0)
     """Optimizer updates between checkpoints; none is written when not given."""
     keep_checkpoints: int = Field(2, gt=0)
+    """The latest so many stay."""
 
 
 class LoraConfig(Config):
     """Low-rank adapters (peft) instead of full fine-tuning; merged into the weights at the end."""
 
     rank: int = Field(16, gt=0)
+    """Of the two matrices that stand for a change."""
     alpha: float = Field(32, gt=0)
+    """The change is scaled by alpha / rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Of the adapter's input."""
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    """The linear layers that are adapted, by name."""
 
 
 class LoggingConfig(Config):
     """What a run says of itself while it runs; always to `metrics.jsonl`."""
 
     every_steps: int = Field(default=10, gt=0)
+    """Optimizer updates between two lines."""
     tensorboard: bool = True
+    """Curves for TensorBoard, too."""
 
 
 class StageConfig(Config):
@@ -81,8 +94,9 @@ class StageConfig(Config):
     """Those of PARENTS that a stage can do without."""
 
     output: str | None = None
-    """The run folder; runs/<recipe>/<stage> when not given."""
+    """The run folder; `runs/<recipe>/<stage>` when not given."""
     seed: int = 0
+    """Of everything random in the stage."""
 
     def data_fingerprint(self) -> str:
         """The identity of what the stage reads beside its parents; "" where it reads nothing."""

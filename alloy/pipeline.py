@@ -49,6 +49,7 @@ class RecipeConfig(Config):
     """The content of a pipeline.yaml."""
 
     stages: dict[str, Entry]
+    """By name; `<name>.yaml` beside this file has the stage's config."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from alloy.artifact import is_main_process, publish_folder
 from alloy.chat import TEMPLATE
 from alloy.config import LoraConfig
 from alloy.errors import InputError
+from alloy.sharding import merged, whole_models
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -62,11 +63,34 @@ def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
 def load_model(
     folder: str | Path, precision: str = "float32", auto: Any = AutoModelForCausalLM, **extra: Any
 ) -> Any:
-    """A model from safetensors, no code of the folder trusted.
+    """A model from safetensors, no code of the folder trusted, whole in this process.
 
     Raises:
         InputError: no model there.
     """
+    with whole_models():
+        return _load(folder, precision, auto, **extra)
+
+
+def load_for_training(
+    folder: str | Path,
+    arguments: "TrainingArguments",
+    precision: str = "float32",
+    auto: Any = AutoModelForCausalLM,
+    **extra: Any,
+) -> Any:
+    """The model that a trainer with these arguments trains: under ZeRO-3 each process has its part from the first.
+
+    The arguments are made before, and are alive: by them transformers knows that it is to divide the weights
+    as it reads them.
+
+    Raises:
+        InputError: no model there.
+    """
+    return _load(folder, precision, auto, **extra)
+
+
+def _load(folder: str | Path, precision: str, auto: Any, **extra: Any) -> Any:
     try:
         return auto.from_pretrained(
             str(folder), dtype=DTYPES[precision], trust_remote_code=False, use_safetensors=True, **extra
@@ -126,8 +150,11 @@ def save_trained(trainer: Any, tokenizer: "PreTrainedTokenizerBase", final: Path
     if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
         state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-        if is_main_process():
+        if is_main_process() and hasattr(model, "merge_and_unload"):
+            save_policy(merged(model, state), tokenizer, final)
+        elif is_main_process():
             partial = _empty_partial(final)
+            model.config.use_cache = True
             model.save_pretrained(partial, state_dict=state, safe_serialization=True)
             tokenizer.save_pretrained(partial)
             publish_folder(partial, final)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,13 @@ from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
 from alloy.advantages import group_advantages
-from alloy.artifact import Run, is_main_process, publish_folder, write_atomically
+from alloy.artifact import Parent, Run, is_main_process, publish_folder, sync_folder, write_atomically
 from alloy.curriculum import TaskDraw
 from alloy.environments.registry import Environments
 from alloy.environments.task import Task
 from alloy.errors import StageError
 from alloy.pass_rates import describe, keep_profile, profile_key, read_profile
-from alloy.policy import lora_to_peft, save_trained
+from alloy.policy import load_for_training, lora_to_peft, save_trained
 from alloy.rewards import Score
 from alloy.rl_arguments import placeholders, to_trl
 from alloy.rl_batches import Batch, flatten, micro_batches, unflatten
@@ -41,18 +42,19 @@ from alloy.rollout.engine import Engine
 from alloy.rollout.transformers_engine import TransformersEngine
 from alloy.sampler_gap import SamplerGap, gap_metrics
 from alloy.selection import Selection
+from alloy.sharding import set_trained, trained_tensors
 from alloy.stage import say
-from alloy.training import RunCallback, equip
+from alloy.training import RunCallback, SafeTrainer, equip
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class PolicyTrainer(GRPOTrainer):
+class PolicyTrainer(SafeTrainer, GRPOTrainer):
     """TRL's trainer, whose completions come from `roll_out` and whose rewards from `score`.
 
     Args:
-        parent: fingerprint of the weights that the model starts from.
+        parent: the weights that the policy starts from.
         tasks: for training, by environment; every process draws from its own part of them.
         held_out: for validation, by environment; empty without one.
         measure: what held-out rollouts are worth; what their verdicts say when not given.
@@ -61,11 +63,10 @@ class PolicyTrainer(GRPOTrainer):
     def __init__(
         self,
         *,
-        model: Any,
+        parent: Parent,
         tokenizer: "PreTrainedTokenizerBase",
         config: PolicyOptimisationConfig,
         run: Run,
-        parent: str,
         tasks: dict[str, list[Task]],
         held_out: dict[str, list[Task]],
         environments: Environments,
@@ -75,10 +76,11 @@ class PolicyTrainer(GRPOTrainer):
         self.alloy_config = config
         self.run = run
         self.parent = parent
+        arguments = to_trl(config, run)
         self.selection = Selection(run.folder)
         super().__init__(
-            model=model,
-            args=to_trl(config, run),
+            model=load_for_training(parent.path, arguments),
+            args=arguments,
             # One function an environment: TRL then logs each reward under its name.
             reward_funcs=[_reward_function(label, self) for label in environments],
             train_dataset=placeholders(config),
@@ -108,20 +110,28 @@ class PolicyTrainer(GRPOTrainer):
         return VllmServerEngine(client, self.processing_class, rollout.batch_size, rollout.grace_tokens)
 
     def _colocate_on_cpu(self) -> None:
-        from alloy.rollout.vllm_colocated import CloseAtEnd, ColocatedVllm
+        from alloy.rollout.vllm_colocated import ColocatedVllm
 
         rollout = self.alloy_config.rollout
         self.vllm_generation = ColocatedVllm(self.model, self.accelerator, self.processing_class, rollout)
         self._last_loaded_step = -1
         self.use_vllm = True
-        self.add_callback(CloseAtEnd(self.vllm_generation))
+
+    def close(self) -> None:
+        """Free an engine that was started on the CPU."""
+        if close := getattr(getattr(self, "vllm_generation", None), "close", None):
+            close()
+
+    def engine(self) -> AbstractContextManager[Engine]:
+        """What the policy as it is now is rolled out with. Every process opens it."""
+        return _EngineContext(self)
 
     # Rollouts
 
     def rollouts_of(self, count: int) -> dict[str, Any]:
         """TRL's rollout function: `count` completions, the groups of this process one after the other."""
         step = self.state.global_step
-        with _EngineContext(self) as engine:
+        with self.engine() as engine:
             groups = self.sampler.groups(
                 engine, step, step / max(1, self.args.max_steps - 1), self._log_metric
             )
@@ -168,7 +178,8 @@ class PolicyTrainer(GRPOTrainer):
         if self.alloy_config.validation is not None and not self.selection.measured(0):
             self.validate()
         if self.alloy_config.curriculum is not None and not self.profiled():
-            self._profile(profile_key(self.alloy_config, self.parent, self.accelerator.num_processes))
+            fingerprint = self.parent.lineage.fingerprint
+            self._profile(profile_key(self.alloy_config, fingerprint, self.accelerator.num_processes))
 
     def profiled(self) -> bool:
         return any(draw.pass_rates for draw in self.sampler.draws.values())
@@ -200,7 +211,7 @@ class PolicyTrainer(GRPOTrainer):
         found = [read_profile(key) if key and is_main_process() else None]
         rates = broadcast_object_list(found)[0]
         if rates is None:
-            with _EngineContext(self) as engine:
+            with self.engine() as engine:
                 rates = _gathered(self.sampler.pass_rates(engine, step, curriculum.rollouts))
             if key and is_main_process():
                 keep_profile(key, rates)
@@ -225,7 +236,7 @@ class PolicyTrainer(GRPOTrainer):
     def validate(self) -> None:
         """Measure the policy as it is on the held-out tasks, and keep its weights if it is the best so far."""
         step = self.state.global_step
-        with _EngineContext(self) as engine:
+        with self.engine() as engine:
             scores = _gathered(self.sampler.held_out(engine, self.held_out))
         # Which measures there are depends on the config alone: every process has the same.
         beside = {name: _gathered(found) for name, found in self.sampler.beside.items()}
@@ -250,51 +261,48 @@ class PolicyTrainer(GRPOTrainer):
             self.selection.clean(step)
 
     def _write_candidate(self, folder: Path) -> None:
-        """Weights that may be kept: those that are trained, or the gathered model where they are sharded."""
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
-            save_trained(self, self.processing_class, folder / "model")
-        elif is_main_process():
+        """Weights that may be kept: those that are trained."""
+        tensors = trained_tensors(self.accelerator.unwrap_model(self.model))
+        if is_main_process():
             folder.mkdir(parents=True, exist_ok=True)
-            model = self.accelerator.unwrap_model(self.model)
-            trained = {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}
-            save_file(trained, folder / "trained.safetensors")
+            save_file(tensors, folder / "trained.safetensors")
+            # A checkpoint that follows may rest on it.
+            sync_folder(folder)
         self.accelerator.wait_for_everyone()
 
-    def save_kept(self, final: Path, parent: Path) -> None:
-        """Write the step that is kept as a plain model folder: the best measured one, or the last.
+    @property
+    def kept(self) -> int:
+        """The step that is kept: the best measured one, 0 for the parent, or the last where none is measured."""
+        return self.selection.kept() if self.alloy_config.validation is not None else self.state.global_step
+
+    def take_kept(self) -> None:
+        """Put the weights of the step that is kept into the model, the parent's aside."""
+        if self.kept not in (0, self.state.global_step):
+            tensors = load_file(self.selection.folder(self.kept) / "trained.safetensors")
+            set_trained(self.accelerator.unwrap_model(self.model), tensors)
+            # An engine has those of the last step.
+            self._last_loaded_step = -1
+
+    def save_kept(self, final: Path) -> None:
+        """Write the step that is kept as a plain model folder.
 
         Where no step was better and nothing fell, it is the parent's, which a warning says.
         """
-        kept = self.selection.kept()
-        if self.alloy_config.validation is None or kept == self.state.global_step:
+        if self.kept:
+            self.take_kept()
             save_trained(self, self.processing_class, final)
-        elif kept == 0:
+        else:
             say(
                 "  warning: no step was better than the parent on the held-out tasks without a fall in one of "
                 f"the environments: the parent's weights are handed on. See {self.selection.path}"
             )
             if is_main_process():
                 partial = final.with_name(final.name + ".partial")
-                shutil.copytree(parent, partial, dirs_exist_ok=True)
+                shutil.copytree(self.parent.path, partial, dirs_exist_ok=True)
                 publish_folder(partial, final)
-        else:
-            self._publish_candidate(self.selection.folder(kept), final)
         self.accelerator.wait_for_everyone()
         if is_main_process():
             shutil.rmtree(self.selection.weights, ignore_errors=True)
-
-    def _publish_candidate(self, folder: Path, final: Path) -> None:
-        """What `_write_candidate` wrote, as a plain model folder."""
-        if (folder / "model").is_dir():
-            if is_main_process():
-                publish_folder(folder / "model", final)
-            return
-        tensors = load_file(folder / "trained.safetensors")
-        with torch.no_grad():
-            for name, parameter in self.accelerator.unwrap_model(self.model).named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(tensors[name])
-        save_trained(self, self.processing_class, final)
 
     # The trainer's own steps
 
@@ -378,10 +386,7 @@ class PolicyTrainer(GRPOTrainer):
             self._restore(Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-        folder.mkdir(parents=True, exist_ok=True)
-        # Before the rest: a checkpoint counts as whole when the trainer's state, the last of it, is there.
+    def write_beside(self, folder: Path) -> None:
         tensors, state = self._state_files(folder)
         # What was trained on is made anew.
         pending = self._step % (self.args.steps_per_generation * self.num_iterations) != 0
@@ -396,6 +401,8 @@ class PolicyTrainer(GRPOTrainer):
                 }
             ),
         )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         self.selection.clean(self.state.global_step)
 

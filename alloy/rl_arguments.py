@@ -1,5 +1,7 @@
 """What TRL's policy optimisation is told, in its words."""
 
+import os
+
 import torch
 from datasets import Dataset
 from trl import GRPOConfig
@@ -40,6 +42,11 @@ def check_launch(config: PolicyOptimisationConfig) -> None:
         raise InputError(
             f"environments.{few[0]}.tasks = {config.environments[few[0]].tasks}: fewer than the {world} "
             "processes. Raise it."
+        )
+    if config.rollout.engine == "transformers" and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        raise InputError(
+            "rollout.engine = transformers: under FSDP a process puts a layer together only when all others do, "
+            "and completions differ in length. Set rollout.engine=vllm, or launch with ddp, zero2 or zero3."
         )
     if config.rollout.engine == "vllm-server" and not torch.cuda.is_available():
         raise InputError(

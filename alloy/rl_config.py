@@ -55,13 +55,17 @@ class RolloutConfig(EngineConfig):
     max_completion_tokens: int = Field(gt=0)
     """Of one turn."""
     max_turns: int = Field(1, gt=0)
+    """Of the policy, in a conversation with tools; an answer without a call ends it."""
     temperature: float = Field(1.0, gt=0)
+    """Of sampling."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Sample from the most likely tokens that make up this probability."""
     thinking_share: float = Field(1.0, ge=0, le=1)
     """Of the prompts; the others are rolled out with thinking off."""
     thinking_budget: int | None = Field(None, ge=0)
     """Tokens; unlimited when not given."""
     grace_tokens: int = Field(500, ge=0)
+    """Past the budget, in which a newline is waited for; then the thinking is closed by force."""
     refills: int = Field(0, ge=0)
     """Rounds in which a group whose outcomes are all equal gives its place to another task's."""
     updates: int = Field(1, gt=0)
@@ -83,18 +87,23 @@ class LossConfig(Config):
     kl_coef: float = Field(ge=0)
     """Of the KL to the parent."""
     clip_low: float = Field(gt=0)
+    """The ratio of new to old probability counts down to 1 - clip_low."""
     clip_high: float = Field(gt=0)
+    """And up to 1 + clip_high."""
     baseline: Literal["group", "leave_one_out"]
     """What a reward is compared with: the mean of its group, or of the others in its group."""
     scale_rewards: Literal["group", "batch", "none"]
     """Whose standard deviation advantages are divided by."""
     mask_unfinished: bool
-    """Whether a completion that ran into its limit carries no loss (it still counts in the baseline)."""
+    """Whether a completion that ran into its limit carries no loss (it still counts in the baseline); false
+    in RLHF unless set, where `unfinished_reward` is there for them."""
     importance: Literal["none", "token_mask", "sequence_mask", "token_truncate", "sequence_truncate"]
     """Correction for the gap between vLLM's log-probabilities and the trainer's: outside the bounds a
     ratio is masked or truncated. The transformers engine has no such gap."""
     importance_min: float | None = Field(gt=0)
+    """Lower bound of the correction; none when null."""
     importance_max: float | None = Field(gt=0)
+    """Upper bound of the correction; none when null."""
 
     @model_validator(mode="before")
     @classmethod
@@ -138,7 +147,9 @@ class ShapingConfig(Config):
     """A verifier of the completion alone whose reward is added to the outcome's."""
 
     verifier: Literal["format", "length"]
+    """`format`: thinking closed once and an answer after it; `length`: within bounds."""
     weight: float
+    """Of its reward, 0 or 1."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Of `length`: minimum, maximum, unit (tokens, words, characters) and part (answer, thinking, completion)."""
 
@@ -153,6 +164,7 @@ class EnvironmentConfig(Config):
     tasks: int = Field(gt=0)
     """How many different ones are drawn; they are repeated when they run out."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Of the environment."""
     system: str | None = None
     """A system prompt that replaces the tasks' own."""
     thinking_share: float | None = Field(None, ge=0, le=1)
@@ -160,6 +172,7 @@ class EnvironmentConfig(Config):
     weight: float = Field(1.0, gt=0)
     """Of the outcome in the reward."""
     shaping: list[ShapingConfig] = Field(default_factory=list)
+    """Rewards beside the outcome's."""
 
 
 class CurriculumConfig(Config):
@@ -198,9 +211,11 @@ class PolicyOptimisationConfig(TrainingConfig):
     """What GRPO and RLHF have in common."""
 
     environments: dict[str, EnvironmentConfig] = Field(min_length=1)
+    """All are trained on in every batch."""
     rollout: RolloutConfig
     loss: LossConfig = Field(default_factory=lambda: LossConfig.model_validate({}))
     prompts_per_step: int = Field(gt=0)
+    """Of all processes together, by their environments' shares."""
     group_size: int = Field(gt=1)
     """Completions of one prompt."""
     curriculum: CurriculumConfig | None = None

@@ -1,7 +1,6 @@
 """What every trainer of TRL is given the same way, and what it tells the run folder."""
 
 import os
-import shutil
 import sys
 import time
 from typing import Any
@@ -10,15 +9,22 @@ import torch
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from alloy.artifact import Run, is_main_process
+from alloy.checkpoints import WholeCheckpoints
 from alloy.config import OptimConfig, TrainingConfig
-from alloy.errors import InputError, StageError
+from alloy.errors import InputError
+from alloy.finite import FiniteLoss
 from alloy.policy import computes_bfloat16
+from alloy.preemption import Preempted, in_training, told_to_end, told_with_checkpoint
 
 
 def common_arguments(config: TrainingConfig, run: Run) -> dict[str, Any]:
     """The arguments that all TRL configs share, in their names."""
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.folder / "tensorboard")
     on_gpu = torch.cuda.is_available()
+    divided = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    if divided and not on_gpu:
+        # Told of a CPU, accelerate leaves DeepSpeed out without a word; told no backend, it counts one process.
+        os.environ["ACCELERATE_USE_CPU"] = "false"
     return {
         "output_dir": str(run.checkpoints),
         "seed": config.seed,
@@ -33,9 +39,12 @@ def common_arguments(config: TrainingConfig, run: Run) -> dict[str, Any]:
         "adam_beta2": config.optim.beta2,
         "max_grad_norm": config.optim.max_grad_norm,
         "bf16": computes_bfloat16(config.train.precision),
-        "use_cpu": not on_gpu,
+        "use_cpu": not on_gpu and not divided,
+        "ddp_backend": "gloo" if divided and not on_gpu else None,
         "dataloader_pin_memory": on_gpu,
         "logging_steps": config.logging.every_steps,
+        # `FiniteLoss` stops there instead.
+        "logging_nan_inf_filter": False,
         "report_to": ["tensorboard"] if config.logging.tensorboard and is_main_process() else [],
         "disable_tqdm": True,
         "save_strategy": "steps" if config.train.save_steps else "no",
@@ -44,14 +53,23 @@ def common_arguments(config: TrainingConfig, run: Run) -> dict[str, Any]:
     }
 
 
+class SafeTrainer(WholeCheckpoints, FiniteLoss):
+    """What every trainer of the project is before it is TRL's: nothing that was saved is lost."""
+
+    def train(self, *given: Any, **named: Any) -> Any:
+        with in_training():
+            return super().train(*given, **named)
+
+
 class RunCallback(TrainerCallback):
-    """Logs to the run folder, shows progress, and stops on a loss that is no number."""
+    """Logs to the run folder, shows progress, and ends a run that was told to."""
 
     def __init__(self, run: Run, offset: int = 0) -> None:
         self.run = run
         self.offset = offset
         self.began = time.time()
         self.last: dict[str, float] = {}
+        self.ending = False
 
     def on_log(
         self,
@@ -64,12 +82,6 @@ class RunCallback(TrainerCallback):
         numbers = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}
         if not is_main_process() or not numbers:
             return
-        loss = numbers.get("loss")
-        if loss is not None and loss != loss:
-            raise StageError(
-                f"the loss is not a number at step {state.global_step}: lower optim.learning_rate or "
-                "optim.max_grad_norm, then run again."
-            )
         self.run.log(self.offset + state.global_step, numbers)
         self.last |= numbers
 
@@ -77,6 +89,14 @@ class RunCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         show_progress(state.global_step, state.max_steps, self.began, self.last)
+        if told_to_end(args.device):
+            self.ending = control.should_save = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self.ending:
+            raise Preempted(told_with_checkpoint(state.global_step))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -120,17 +140,3 @@ def equip(trainer: Any, optim: OptimConfig) -> None:
         from alloy.optimizer import make_muon
 
         trainer.optimizer = make_muon(trainer.model, optim)
-
-
-def last_checkpoint(run: Run) -> str | None:
-    """The newest complete checkpoint of an interrupted run; broken ones are passed over with a warning."""
-    found = sorted(run.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for checkpoint in reversed(found):
-        # The trainer writes its state after weights and optimizer: with it, the checkpoint is whole.
-        if (checkpoint / "trainer_state.json").is_file() and (checkpoint / "scheduler.pt").is_file():
-            run.rewind(int(checkpoint.name.rpartition("-")[2]))
-            return str(checkpoint)
-        print(f"warning: {checkpoint} is not complete and is passed over", file=sys.stderr)
-        shutil.rmtree(checkpoint, ignore_errors=True)
-    run.rewind(-1)
-    return None

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from alloy.artifact import fingerprint_json
 from alloy.config import Config, TrainingConfig
@@ -20,6 +20,7 @@ class DpoEnvironmentConfig(Config):
     validation_tasks: int = Field(gt=0)
     """Held out; the iteration kept is the best on them."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Of the environment."""
     system: str | None = None
     """A system prompt that replaces the tasks' own."""
 
@@ -31,6 +32,7 @@ class PairingConfig(Config):
     """`closest`: those that share most of what was written, so that the difference is what decided;
     `shortest`: the shortest successes first."""
     pairs_per_task: int = Field(default=2, gt=0)
+    """At most."""
     min_tokens: int = Field(default=2, ge=1)
     """A completion with fewer tokens of its own is trivial and is not paired."""
     near_duplicate: float = Field(default=0.95, gt=0, le=1)
@@ -44,6 +46,7 @@ class DpoConfig(TrainingConfig):
     """DPO repeated on rollouts of the current policy; `train.max_steps` counts one iteration's updates."""
 
     environments: dict[str, DpoEnvironmentConfig] = Field(min_length=1)
+    """All are sampled from in every iteration."""
     rollout: Annotated[RolloutConfig, AfterValidator(refuse_server)]
     pairing: PairingConfig = PairingConfig()
     iterations: int = Field(2, gt=0)
@@ -51,9 +54,20 @@ class DpoConfig(TrainingConfig):
     patience: int = Field(1, gt=0)
     """Iterations in a row without a new best after which the loop ends."""
     rollouts_per_task: int = Field(4, gt=1)
+    """Of the policy, from which the pairs are made."""
     beta: float = Field(0.1, gt=0)
+    """How strongly the policy is held to the one that an iteration starts from."""
     sft_weight: float = Field(0.2, ge=0)
     """Of the SFT term on the chosen completions. Source: Nemotron 3 Nano: 0.2."""
+
+    @model_validator(mode="after")
+    def _demonstrations_think(self) -> "DpoConfig":
+        if self.pairing.demonstrations and self.rollout.thinking_share < 1:
+            raise ValueError(
+                "pairing.demonstrations: known solutions are written with thinking. Set rollout.thinking_share=1, "
+                "or leave them out"
+            )
+        return self
 
     def data_fingerprint(self) -> str:
         return fingerprint_json(

@@ -5,6 +5,7 @@ iteration goes on where it was.
 """
 
 import json
+import random
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,15 +19,16 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 
 from alloy.artifact import Artifact, Parent, Run, is_main_process, world_size, write_atomically
+from alloy.checkpoints import last_checkpoint
 from alloy.environments.registry import Environments
 from alloy.environments.task import Task
 from alloy.evaluate.statistics import mean_interval
-from alloy.policy import device_name, load_model, load_tokenizer, lora_to_peft, save_trained
+from alloy.policy import device_name, load_for_training, load_tokenizer, lora_to_peft, save_trained
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_row
 from alloy.rollout.engine import Sampling
 from alloy.rollout.factory import open_engine
 from alloy.stage import say
-from alloy.training import RunCallback, equip, last_checkpoint
+from alloy.training import RunCallback, equip
 from dpo.config import DpoConfig
 from dpo.pairs import make_pairs
 from dpo.solutions import known_solutions
@@ -34,6 +36,11 @@ from dpo.trainer import PairCollator, WrittenTokensDPOTrainer, to_trl
 
 SAMPLES = 16
 """Rollouts that are kept to be read, of each time that a policy is rolled out."""
+
+
+def thinks(task: Task, share: float, seed: int) -> bool:
+    """Whether a task is rolled out with thinking on: drawn for the task, so that its pairs have one prompt."""
+    return random.Random(f"{seed}|{task.environment}|{task.id}|thinking").random() < share
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +171,11 @@ class Loop:
         state = PartialState()
         mine = tasks[state.process_index :: state.num_processes]
         repeated = [task for task in mine for _ in range(count)]
+        thinking = [thinks(task, config.thinking_share, seed) for task in repeated]
         sampling = Sampling(config.max_completion_tokens, config.temperature, config.top_p)
         plan = RolloutPlan(sampling, config.max_turns, config.thinking_budget)
         with open_engine(policy, tokenizer, config, config.grace_tokens) as engine:
-            found = roll_out(
-                repeated, [True] * len(repeated), engine, tokenizer, self.environments, plan, seed
-            )
+            found = roll_out(repeated, thinking, engine, tokenizer, self.environments, plan, seed)
         groups = [found[i : i + count] for i in range(0, len(found), count)]
         if world_size() > 1:
             # One process's groups come behind another's: put each task back in its place.
@@ -186,9 +192,10 @@ class Loop:
     ) -> None:
         """DPO from `policy` on its own pairs, saved into the iteration's folder."""
         tokenizer = load_tokenizer(policy)
+        arguments = to_trl(self.config, part, seed)
         trainer = WrittenTokensDPOTrainer(
-            model=load_model(policy),
-            args=to_trl(self.config, part, seed),
+            model=load_for_training(policy, arguments),
+            args=arguments,
             train_dataset=_shared_dataset(rows, part.folder / "pairs"),
             processing_class=tokenizer,
             data_collator=PairCollator(tokenizer.pad_token_id),

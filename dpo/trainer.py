@@ -11,11 +11,11 @@ from trl import DPOConfig as TrlConfig
 from trl import DPOTrainer
 
 from alloy.artifact import Run
-from alloy.training import common_arguments
+from alloy.training import SafeTrainer, common_arguments
 from dpo.config import DpoConfig
 
 
-class WrittenTokensDPOTrainer(DPOTrainer):
+class WrittenTokensDPOTrainer(SafeTrainer, DPOTrainer):
     """TRL counts every token after the prompt, tool responses too; the collator's mask leaves them out."""
 
     _signature_columns: list[str] | None

@@ -1,14 +1,16 @@
 """One GRPO stage from top to bottom: environments, parent, rollouts and updates, artifact."""
 
+from contextlib import closing
+
 from alloy.artifact import Artifact, Parent, Run
+from alloy.checkpoints import last_checkpoint
 from alloy.environments.registry import check_gold
-from alloy.policy import device_name, load_model, load_tokenizer
+from alloy.policy import device_name, load_tokenizer
 from alloy.rewards import VerdictReward
 from alloy.rl import PolicyTrainer, first_metrics
 from alloy.rl_arguments import check_launch
 from alloy.rl_sampling import draw_tasks, make_environments
 from alloy.stage import say
-from alloy.training import last_checkpoint
 from grpo.config import GrpoConfig
 
 
@@ -24,18 +26,18 @@ def train(config: GrpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     run.begin()
     tokenizer = load_tokenizer(parent.path)
     trainer = PolicyTrainer(
-        model=load_model(parent.path),
+        parent=parent,
         tokenizer=tokenizer,
         config=config,
         run=run,
-        parent=parent.lineage.fingerprint,
         tasks=tasks,
         held_out=held_out,
         environments=environments,
         score=VerdictReward(config.environments, tokenizer),
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(run))
-    trainer.save_kept(run.folder / "model", parent.path)
+    with closing(trainer):
+        trainer.train(resume_from_checkpoint=last_checkpoint(run))
+    trainer.save_kept(run.folder / "model")
     history = trainer.state.log_history
     metrics = trainer.selection.metrics()
     for label in environments:

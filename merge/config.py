@@ -25,6 +25,7 @@ class SweepSuite(SuiteConfig):
     """A suite that alpha is chosen on: never the one that the table shows."""
 
     split: str = "validation"
+    """Which of the environment's tasks."""
 
 
 class SweepConfig(Config):
@@ -41,7 +42,9 @@ class SweepConfig(Config):
     values: list[float] = Field(default=[])
     """Of the option; written as `alphas` are."""
     suites: dict[str, SweepSuite] = Field(min_length=1)
+    """What every setting is measured on."""
     rule: Rule = "product"
+    """How a setting is chosen from the suites' means; see docs/merge.md."""
     weights: dict[str, float] | None = None
     """One for each suite: points are compared by their weighted sum instead of the product of the means."""
     batch_size: int = Field(128, gt=0)
@@ -97,10 +100,13 @@ class MergeConfig(StageConfig):
     reasoning: str | None = None
     """A run folder or a model folder; from `needs` in pipeline.yaml when not given."""
     chat: str | None = None
+    """The same, of the chat checkpoint."""
     alpha: float | dict[str, float] | None = None
     """Share of the chat weights; or one for every group of tensors."""
     sweep: SweepConfig | None = None
+    """Instead of alpha: it finds it."""
     method: Method = "linear"
+    """`linear` takes two parents and alpha; the others `models` and `options`."""
     models: dict[str, str] = Field(default={})
     """Of a method that is not linear: name to run folder; from `needs` when not given."""
     base: str | None = None

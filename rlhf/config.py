@@ -22,6 +22,7 @@ class PreferenceConfig(Config):
     environment: str | None = None
     """One that makes pairs: `chat`."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Of the environment."""
     noise: float = Field(0.25, ge=0.01)
     """Temperature of the environment's Bradley-Terry choice on the true quality."""
     path: Path | None = None
@@ -29,7 +30,9 @@ class PreferenceConfig(Config):
     hub: str | None = None
     """A dataset's name on the Hub, or a folder that `datasets` loads."""
     subset: str | None = None
+    """Of a Hub dataset: its configuration."""
     split: str = "train"
+    """Of a Hub dataset."""
     revision: str | None = None
     """Of a Hub dataset; pin it."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -86,6 +89,7 @@ class RewardModelConfig(TrainingConfig):
     """A Bradley-Terry reward model."""
 
     data: PreferenceConfig
+    """The preferences."""
 
     def data_fingerprint(self) -> str:
         if self.data.environment is not None:
@@ -103,9 +107,11 @@ class LengthControlConfig(Config):
     thinking_weight: float = Field(0.5, ge=0)
     """Of the relative length, -1 to 1 from the longest to the shortest, about 0 in the mean."""
     answer_weight: float = Field(0.5, ge=0)
+    """The same, of the answer."""
     thinking_bonus: float = Field(0.5, ge=0)
     """For the shortest thinking of a group, where its score passes the gate."""
     answer_bonus: float = Field(0.5, ge=0)
+    """The same, for the shortest answer."""
     gate_percentile: float = Field(80.0, ge=0, le=100)
     """Of the group's scores, before anything is added to them."""
     unit: Literal["deviation", "score"] = "deviation"

@@ -1,16 +1,22 @@
 """What RLHF did for held-out prompts, thinking on and off: the score that was trained on, the truth, the lengths."""
 
+import json
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from transformers import TrainerCallback
+
+from alloy.artifact import is_main_process, write_atomically
 from alloy.environments.registry import Environments
 from alloy.environments.task import Task
 from alloy.evaluate.statistics import Interval, paired_difference
 from alloy.judges.reward_model import Scorer
+from alloy.processes import gathered, share
 from alloy.rewards import tokens_of
+from alloy.rl import PolicyTrainer
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out
-from alloy.rollout.engine import Sampling
-from alloy.rollout.transformers_engine import TransformersEngine
+from alloy.rollout.engine import Engine, Sampling
 from alloy.stage import say
 from rlhf.config import RlhfConfig
 
@@ -39,6 +45,7 @@ class HeldOut:
         tasks: `gain_tasks`.
         scorer: the reward model that is trained on; None where a judge is, which compares and has no score for one
             answer alone.
+        folder: where what the parent did is kept: a run that goes on has its weights no more.
     """
 
     def __init__(
@@ -48,19 +55,40 @@ class HeldOut:
         tasks: list[Task],
         scorer: Scorer | None,
         tokenizer: Any,
+        folder: Path,
     ) -> None:
         self.config, self.environments, self.tasks = config, environments, tasks
         self.scorer, self.tokenizer = scorer, tokenizer
+        self.path = folder / "parent-held-out.json"
 
-    def measure(self, model: Any) -> Measures:
+    def measure_parent(self, trainer: PolicyTrainer) -> None:
+        """Before the first step, or never: a run that goes on has measured it."""
+        if self.path.is_file():
+            return
+        with trainer.engine() as engine:
+            found = self.measure(engine)
+        if is_main_process():
+            write_atomically(self.path, json.dumps(found))
+
+    def gains(self, trainer: PolicyTrainer) -> dict[str, float]:
+        """What the step that is kept gained on the parent, its weights put into the trainer's model."""
+        before: Measures = json.loads(self.path.read_text())
+        after = before
+        if trainer.kept:
+            trainer.take_kept()
+            with trainer.engine() as engine:
+                after = self.measure(engine)
+        return gains(before, after)
+
+    def measure(self, engine: Engine) -> Measures:
+        """By name one number a task, in their order. Every process does its share and gets all."""
         rollout = self.config.rollout
-        engine = TransformersEngine(model, self.tokenizer, rollout.batch_size, rollout.grace_tokens)
         sampling = Sampling(rollout.max_completion_tokens, rollout.temperature, rollout.top_p)
         plan = RolloutPlan(sampling, rollout.max_turns, rollout.thinking_budget)
         found: Measures = {}
         for mode, on in (("on", True), ("off", False)):
-            thinking = [on] * len(self.tasks)
-            rollouts = roll_out(self.tasks, thinking, engine, self.tokenizer, self.environments, plan, 0)
+            tasks = share(self.tasks)
+            rollouts = roll_out(tasks, [on] * len(tasks), engine, self.tokenizer, self.environments, plan, 0)
             if self.scorer is not None:
                 found[f"reward_model/thinking_{mode}"] = self.scorer.score(
                     [r.task.messages for r in rollouts], [r.answer for r in rollouts]
@@ -70,7 +98,17 @@ class HeldOut:
                 found[f"{part}_tokens/thinking_{mode}"] = [
                     float(tokens_of(r, part, self.tokenizer)) for r in rollouts
                 ]
-        return found
+        return {name: gathered(values) for name, values in found.items()}
+
+
+class MeasureParent(TrainerCallback):
+    """Measures the parent on held-out prompts when training begins, with the trainer's own engine."""
+
+    def __init__(self, held_out: HeldOut, trainer: PolicyTrainer) -> None:
+        self.held_out, self.trainer = held_out, trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.held_out.measure_parent(self.trainer)
 
 
 def _quality(rollout: Rollout) -> float | None:

@@ -30,7 +30,6 @@ def work(config: RlhfConfig, launch: Launch) -> Work:
         held.append(Held(role, field))
         rows = max(1, BATCH_TOKENS // length)
         scoring.append(Scoring(f"by the {role}", role, completions * length, rows, length))
-    held.append(Held("the trained policy", "parent", when="after"))
     notes = list(found.notes)
     if config.reward_model_url is not None:
         notes.append("the reward model is served elsewhere and not counted")
@@ -39,11 +38,10 @@ def work(config: RlhfConfig, launch: Launch) -> Work:
     answers = sampling_of(
         "answers to held-out prompts",
         measured,
-        config.rollout.model_copy(update={"engine": "transformers"}),
+        config.rollout,
         launch,
         completion=longest_completion(config),
-        beside_training=False,
-        divided=False,
+        beside_training=True,
         at_once=measured // 4,
     )
     sampling = (*found.sampling, answers)

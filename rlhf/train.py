@@ -1,23 +1,24 @@
 """RLHF from top to bottom: parent, reward, rollouts with and without thinking, updates, artifact."""
 
 import os
+from contextlib import closing
 from typing import Any
 
 from alloy.artifact import Artifact, Parent, Run
+from alloy.checkpoints import last_checkpoint
 from alloy.environments.registry import Environments, has_verdicts
 from alloy.errors import InputError
 from alloy.judges.config import JudgeConfig
 from alloy.judges.endpoint import Judge
 from alloy.judges.reward_model import RewardModel, Scorer
 from alloy.judges.served import ServedRewardModel
-from alloy.policy import device_name, load_model, load_tokenizer, own_device
+from alloy.policy import device_name, load_tokenizer
 from alloy.rl import PolicyTrainer, first_metrics
 from alloy.rl_arguments import check_launch
 from alloy.rl_sampling import draw_tasks, make_environments
-from alloy.training import last_checkpoint
 from rlhf.choosing import AgainstParent, Chooser, by_reward_model, measure_held_out
 from rlhf.config import RlhfConfig
-from rlhf.gains import HeldOut, gain_tasks, gains
+from rlhf.gains import HeldOut, MeasureParent, gain_tasks
 from rlhf.genrm import JudgeScores
 from rlhf.rewards import AnswerReward, ModelScores, Scoring
 
@@ -38,25 +39,24 @@ def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     chooser = _chooser(config, run, parents)
     run.begin()
     tokenizer = load_tokenizer(parent.path)
-    model = load_model(parent.path).to(own_device())
-    held_out = HeldOut(config, environments, measured, scorer, tokenizer)
-    before = held_out.measure(model)
     trainer = PolicyTrainer(
-        model=model,
+        parent=parent,
         tokenizer=tokenizer,
         config=config,
         run=run,
-        parent=parent.lineage.fingerprint,
         tasks=tasks,
         held_out=validation,
         environments=environments,
         score=AnswerReward(scoring, config, tokenizer),
         measure=measure_held_out(chooser, scorer),
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(run))
-    trainer.save_kept(run.folder / "model", parent.path)
-    kept = load_model(run.folder / "model").to(own_device())
-    metrics = gains(before, held_out.measure(kept)) | trainer.selection.metrics()
+    held_out = HeldOut(config, environments, measured, scorer, tokenizer, run.folder)
+    trainer.add_callback(MeasureParent(held_out, trainer))
+    with closing(trainer):
+        trainer.train(resume_from_checkpoint=last_checkpoint(run))
+        gained = held_out.gains(trainer)
+    trainer.save_kept(run.folder / "model")
+    metrics = gained | trainer.selection.metrics()
     history: Any = trainer.state.log_history
     for name in ("reward", *LOGGED):
         if any(name in entry for entry in history):

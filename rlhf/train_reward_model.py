@@ -10,13 +10,24 @@ from trl import RewardConfig as TrlConfig
 from trl import RewardTrainer
 
 from alloy.artifact import Artifact, Parent, Run
+from alloy.checkpoints import last_checkpoint
 from alloy.data.preference_shapes import Preference
 from alloy.errors import InputError
 from alloy.evaluate.statistics import Interval
 from alloy.judges.reward_model import RewardModel, encode_answer, most_tokens
-from alloy.policy import device_name, load_model, load_tokenizer, lora_to_peft, save_trained, seed_everything
+from alloy.length_order import LengthOrder
+from alloy.policy import (
+    device_name,
+    load_for_training,
+    load_tokenizer,
+    lora_to_peft,
+    save_trained,
+    seed_everything,
+)
+from alloy.processes import gathered, share
+from alloy.sharding import put_together
 from alloy.stage import say
-from alloy.training import RunCallback, common_arguments, equip, last_checkpoint
+from alloy.training import RunCallback, SafeTrainer, common_arguments, equip
 from rlhf.config import RewardModelConfig
 from rlhf.held_out import describe, measure
 from rlhf.preferences import read_preferences
@@ -32,11 +43,12 @@ def train(config: RewardModelConfig, run: Run, parents: dict[str, Parent]) -> Ar
     training, rows = _fitting(preferences.training, tokenizer, config, "pairs")
     run.begin()
     seed_everything(config.seed)
-    model = load_classifier(parent)
+    arguments = to_trl(config, run)
+    model = load_classifier(parent, arguments)
     model.config.pad_token_id = tokenizer.pad_token_id
-    trainer = RewardTrainer(
+    trainer = LengthGroupedTrainer(
         model=model,
-        args=to_trl(config, run),
+        args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=lora_to_peft(config.lora, "SEQ_CLS"),
@@ -45,7 +57,7 @@ def train(config: RewardModelConfig, run: Run, parents: dict[str, Parent]) -> Ar
     equip(trainer, config.optim)
     trainer.train(resume_from_checkpoint=last_checkpoint(run))
     save_trained(trainer, tokenizer, run.folder / "model")
-    told = describe(measure(RewardModel(run.folder / "model"), measured))
+    told = describe(gathered(measure(RewardModel(run.folder / "model"), share(measured))))
     counts = preferences.counts | {
         "pairs": len(training),
         "held_out": len(measured),
@@ -63,21 +75,34 @@ def train(config: RewardModelConfig, run: Run, parents: dict[str, Parent]) -> Ar
     )
 
 
-def load_classifier(parent: Parent) -> Any:
+class LengthGroupedTrainer(SafeTrainer, RewardTrainer):
+    """Pairs of like length share a batch, so that they need little padding."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthOrder:
+        lengths = list((train_dataset or self.train_dataset)["length"])
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthOrder(batch, lengths, self.args.seed)
+
+
+def load_classifier(parent: Parent, arguments: TrlConfig) -> Any:
     """A model with one score for a head, from a causal or an encoder checkpoint.
 
     A new head starts at zero: the first scores say nothing instead of something random. One that the
     checkpoint already has is kept.
     """
-    model, loaded = load_model(
-        parent.path, auto=AutoModelForSequenceClassification, num_labels=1, output_loading_info=True
+    model, loaded = load_for_training(
+        parent.path,
+        arguments,
+        auto=AutoModelForSequenceClassification,
+        num_labels=1,
+        output_loading_info=True,
     )
     heads = [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     name, head = [(name, module) for name, module in heads if module.out_features == 1][-1]
     if f"{name}.weight" in set(loaded["missing_keys"]):
-        torch.nn.init.zeros_(head.weight)
-        if head.bias is not None:
-            torch.nn.init.zeros_(head.bias)
+        with put_together(list(head.parameters()), change=True):
+            for parameter in head.parameters():
+                torch.nn.init.zeros_(parameter)
     return model
 
 
@@ -155,8 +180,5 @@ def to_trl(config: RewardModelConfig, run: Run) -> TrlConfig:
     return TrlConfig(
         **common_arguments(config, run),
         max_length=config.train.max_sequence_tokens,
-        # Pairs of like length together, so that padding is little; their lengths stand beside them.
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
         remove_unused_columns=False,
     )

@@ -3,25 +3,26 @@
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
 from alloy.artifact import Artifact, Parent, Run
 from alloy.attention import keep_documents_apart
+from alloy.checkpoints import last_checkpoint
 from alloy.data.collate import PaddedCollator
 from alloy.data.prepare import prepare
 from alloy.errors import InputError
+from alloy.length_order import LengthOrder
 from alloy.policy import (
     computes_bfloat16,
     device_name,
-    load_model,
+    load_for_training,
     load_tokenizer,
     lora_to_peft,
     save_trained,
 )
 from alloy.stage import say
-from alloy.training import RunCallback, common_arguments, equip, last_checkpoint
+from alloy.training import RunCallback, SafeTrainer, common_arguments, equip
 from sft.config import SftConfig
 
 
@@ -41,11 +42,12 @@ def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     run.begin()
     prepared.write_rejected(run.folder / "rejected.jsonl")
     precision = "bfloat16" if _pure_bfloat16(config) else "float32"
-    model = load_model(parent.path, precision)
+    arguments = to_trl(config, run)
+    model = load_for_training(parent.path, arguments, precision)
     collate = collator(config, model, tokenizer, parent.path)
-    trainer = (LengthGroupedTrainer if isinstance(collate, PaddedCollator) else SFTTrainer)(
+    trainer = (LengthGroupedTrainer if isinstance(collate, PaddedCollator) else SafeSFTTrainer)(
         model=model,
-        args=to_trl(config, run),
+        args=arguments,
         train_dataset=prepared.dataset,
         processing_class=tokenizer,
         peft_config=lora_to_peft(config.lora),
@@ -60,14 +62,18 @@ def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     return run.finish("policy", metrics, tokens=round(seen), device=device_name())
 
 
-class LengthGroupedTrainer(SFTTrainer):
+class SafeSFTTrainer(SafeTrainer, SFTTrainer):
+    """TRL's trainer of this stage, safe."""
+
+
+class LengthGroupedTrainer(SafeSFTTrainer):
     """Rows of like length share a batch, so that they need little padding."""
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthOrder:
         # Without the transform, which would read every sequence for its length.
         lengths = list((train_dataset or self.train_dataset).with_format(None)["tokens"])
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroupedSampler(batch, lengths=lengths)
+        return LengthOrder(batch, lengths, self.args.seed)
 
 
 def collator(config: SftConfig, model: Any, tokenizer: Any, parent: Path) -> Any:

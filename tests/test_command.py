@@ -81,7 +81,11 @@ def test_status_in_words_and_in_json(toy: Path) -> None:
         ("fail=input", 2, "error: base: the data is wrong"),
         ("fail=stage", 1, "failed: base: the loss is not a number"),
         ("fail=interrupt", 1, "stopped. Run the same command again"),
-        ("fail=disk", 1, "failed: no space left on the disk of model.safetensors. Free some, run again."),
+        (
+            "fail=disk",
+            1,
+            "failed: no space left on the disk of model.safetensors. Free some, run again: it goes on",
+        ),
         ("stesp=1", 2, "unknown key 'stesp'. Did you mean 'steps'?"),
         ("steps=many", 2, "steps = 'many'"),
     ],

@@ -23,6 +23,7 @@ class SourceConfig(Config):
     environment: str | None = None
     """Of alloy/environments; its train split's demonstrations become rows."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Of the environment."""
     path: Path | None = None
     """JSONL, JSONL.gz or Parquet."""
     hub: str | None = None
@@ -77,7 +78,9 @@ class RepeatConfig(Config):
     """Which repetition makes a row bad: a phrase of up to `words` words, `times` times in a row."""
 
     words: int = Field(default=16, gt=0)
+    """The longest phrase that is looked for."""
     times: int = Field(default=16, gt=1)
+    """So often in a row is bad."""
 
 
 class DecontaminateConfig(Config):
@@ -99,17 +102,20 @@ class CheckConfig(Config):
     """Which rows are learned from; what is left out stands in `rejected.jsonl` with the reason."""
 
     repeats: RepeatConfig | None = RepeatConfig()
+    """Null lets repetitions pass."""
     max_rejected_share: float = Field(default=0.01, ge=0, le=1)
     """Of a source's rows; more stops the run before it starts."""
     deduplicate: bool = True
     """Of rows that are equal, word for word, the first is kept."""
     decontaminate: DecontaminateConfig | None = None
+    """Nothing is compared when not given."""
 
 
 class ReasoningOffConfig(Config):
     """A share of the rows with the thinking removed and the control set to off."""
 
     share: float = Field(0.1, ge=0, le=1)
+    """Of the rows with thinking."""
     mode: Literal["replace", "copy"] = "replace"
     """`copy` adds the stripped row beside the row, `replace` puts it in the row's place."""
 
@@ -118,7 +124,9 @@ class TruncateConfig(Config):
     """A share of the rows with their thinking cut abruptly and the answer kept whole."""
 
     share: float = Field(0.05, ge=0, le=1)
+    """Of the rows with thinking."""
     min_tokens: int = Field(1000, ge=0)
+    """The shortest thinking that is left."""
     max_tokens: int = Field(2000, ge=0)
     """The cut is drawn between the two, in tokens of thinking; shorter rows are passed over."""
     budgets: list[int] | None = Field(None, min_length=1)
@@ -140,9 +148,13 @@ class DataConfig(Config):
     """A blend of sources, what is done to the rows, and how they are laid into sequences."""
 
     sources: list[SourceConfig] = Field(min_length=1)
+    """What is blended."""
     checks: CheckConfig = CheckConfig()
+    """What makes a row bad."""
     reasoning_off: ReasoningOffConfig | None = None
+    """None when not given."""
     truncate: TruncateConfig | None = None
+    """None when not given."""
     packing: Literal["best-fit", "concatenate", "none"] = "best-fit"
     """`best-fit`: documents isolated; `concatenate`: attending to each other; `none`: one a sequence."""
     too_long: Literal["stop", "reject", "alone"] = "stop"

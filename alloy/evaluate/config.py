@@ -16,13 +16,17 @@ class SuiteConfig(Config):
     """One suite: tasks of an environment, rolled out and judged."""
 
     environment: str
+    """Its name, or `package.module:Class`."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Of the environment."""
     items: int | None = Field(None, gt=0)
     """At most; all of a benchmark's when not given."""
     samples: int = Field(1, gt=0)
     """Completions of each item: `success` is their mean (pass@1), beside maj@k and pass@k."""
     split: str = "test"
+    """Which of the environment's tasks."""
     thinking: bool = True
+    """Whether the model is asked to think."""
     budgets: list[int | None] = Field(default=[None], min_length=1)
     """Tokens of thinking; several make it a budget suite, whose score is well-formedness."""
     lengths: list[int] = Field(default_factory=list)
@@ -32,8 +36,11 @@ class SuiteConfig(Config):
     max_completion_tokens: int = Field(128, gt=0)
     """Of one turn."""
     max_turns: int = Field(6, gt=0)
+    """Of the model, in a conversation with tools."""
     temperature: float = Field(0.0, ge=0)
+    """0 is greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Where the temperature is not 0."""
     judge_unfinished: bool = False
     """Judge an answer that was cut off as it stands, as IFEval's public scripts do; else it is worth 0."""
 
@@ -58,6 +65,7 @@ class WinRateConfig(Config):
     reference: str
     """One of the models."""
     suite: str = "chat"
+    """Whose answers are compared."""
     judge: JudgeConfig | None = None
     """Prefers beside the reward model, or instead of it; asked in both orders whatever it says of them."""
 
@@ -71,6 +79,7 @@ class EvaluateConfig(StageConfig):
     models: dict[str, str] = Field(default_factory=dict)
     """Name to run folder; from `needs` in pipeline.yaml when not given."""
     suites: dict[str, SuiteConfig]
+    """By name."""
     focus: dict[str, list[str]] = Field(default_factory=dict)
     """The suites that a stage is there to move, any of them; told below the table."""
     products: dict[str, list[str]] = Field(default_factory=dict)

@@ -33,6 +33,7 @@ class JudgeConfig(Config):
     temperature: float = Field(default=0.0, ge=0)
     """Of the first try; a retry has 0.6 at least, or it would say the same again."""
     max_completion_tokens: int = Field(default=1024, gt=0)
+    """Of one answer of the judge."""
     structured: Literal["json_schema", "none"] = "json_schema"
     """Whether the server is told the form of the answer (`response_format`); not every server takes it."""
     extra_body: dict[str, Any] = Field(default_factory=dict)

@@ -32,7 +32,7 @@ class _Stage:
     def __init__(self, work: Work, shape: Shape, launch: Launch, shapes: Mapping[str, Shape]) -> None:
         self.work, self.shape, self.launch, self.shapes = work, shape, launch, shapes
         self.states: States | None = states_of(shape, work.training, launch) if work.training else None
-        self.beside = float(sum(self._bytes(held) for held in work.held if held.when == "always"))
+        self.beside = float(sum(self._bytes(held) for held in work.held))
         parents = 4.0 * shape.parameters * work.host_models
         self.host = (self.states.host if self.states else 0.0) + (0.0 if launch.cpu else parents)
         self.beside += parents if launch.cpu else 0.0
@@ -50,10 +50,6 @@ class _Stage:
             yield self._sampling(sampling)
         for scoring in self.work.scoring:
             yield self._scoring(scoring)
-        after = [held for held in self.work.held if held.when == "after"]
-        if after:
-            more = sum(self._bytes(held) for held in after)
-            yield phase("measuring afterwards", self.launch, **self._trainer(models=self.beside + more))
 
     def _trainer(self, **kinds: float) -> dict[str, float]:
         """What a trainer has while it does not train."""

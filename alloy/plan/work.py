@@ -104,13 +104,11 @@ class Held:
         role: for people, and what `Scoring.model` names.
         parent: the field of the config whose model it is.
         sharded: prepared as the policy is, by DeepSpeed or FSDP.
-        when: all the time, or after training alone.
     """
 
     role: str
     parent: str
     sharded: bool = False
-    when: Literal["always", "after"] = "always"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
 from trl.generation.vllm_generation import VLLMGeneration
 
 from alloy.rl_config import RolloutConfig
@@ -41,13 +40,3 @@ class ColocatedVllm(VLLMGeneration):
         """Free the engine; nothing happens the second time."""
         self.llm = None
         self._running.close()
-
-
-class CloseAtEnd(TrainerCallback):
-    """Frees the engine when training ends: what follows has its memory."""
-
-    def __init__(self, generation: ColocatedVllm) -> None:
-        self.generation = generation
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.generation.close()

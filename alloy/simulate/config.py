@@ -61,7 +61,9 @@ class RoleConfig(Config):
     endpoint: EndpointConfig | None = None
     """Instead of the config's: another model for this role."""
     temperature: float = Field(default=0.7, ge=0)
+    """Of sampling."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Of sampling."""
     max_completion_tokens: int = Field(default=1024, gt=0)
     """Of one turn; a turn that is cut there is rejected or, where JSON is needed, asked for again."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
@@ -74,7 +76,9 @@ class RolesConfig(Config):
     scenario: RoleConfig = RoleConfig(temperature=1.0, max_completion_tokens=2048)
     """Writes who wants what, and which calls would do it."""
     user: RoleConfig = RoleConfig(temperature=1.0)
+    """Asks, and answers the assistant's questions."""
     assistant: RoleConfig = RoleConfig()
+    """Whose turns become rows."""
     server: RoleConfig = RoleConfig(temperature=0.0)
     """Answers the calls."""
 
@@ -85,11 +89,13 @@ class SimulateConfig(Config):
     output: Path
     """A folder: conversations.jsonl, rejected.jsonl, summary.json and what a killed run goes on from."""
     seed: int = 0
+    """Of what is drawn, and sent with the requests."""
     conversations: int = Field(gt=0)
     """Tried, kept or not. May be raised later: the run goes on."""
     concurrency: int = Field(8, gt=0)
     """Conversations under way at a time; no result depends on it."""
     endpoint: EndpointConfig
+    """Which model plays."""
     roles: RolesConfig = RolesConfig()
     tools: Path | None = None
     """A JSON list of {"name", "description", "parameters"}; `"read_only": true` in one that changes nothing."""

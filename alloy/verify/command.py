@@ -21,6 +21,11 @@ MAX_BLOCK = 2_048
 """Lines judged together, and at most as many waiting."""
 
 
+_ABOUT = (
+    "Judge the rows of standard input, one JSON object a line; write one verdict a line, in the same order."
+)
+
+
 def run(arguments: list[str]) -> int:
     """Judge the rows of standard input, one JSON object a line, and write one verdict a line.
 
@@ -55,7 +60,7 @@ def judge_lines(options: argparse.Namespace, lines: BinaryIO, out: TextIO) -> in
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="python -m alloy verify", description=run.__doc__, allow_abbrev=False)
+    parser = Parser(prog="python -m alloy verify", description=_ABOUT, allow_abbrev=False)
     parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(sorted(VERIFIERS))}")
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes")
     parser.add_argument("--timeout-seconds", type=float, default=10.0, help="wall clock, for each row")

@@ -141,12 +141,9 @@ def test_rlhf_holds_a_reward_model_that_scores_everything() -> None:
     work = rlhf_work(RlhfConfig.model_validate(given), TWO)
     # One environment of single turns: 320 rollouts, and 25 prompts answered on and off, before and after.
     assert [(s.model, s.tokens) for s in work.scoring] == [("reward model", (320 + 100) * 132)]
-    assert [(h.role, h.parent, h.when) for h in work.held] == [
-        ("reward model", "reward_model", "always"),
-        ("the trained policy", "parent", "after"),
-    ]
+    assert [(h.role, h.parent) for h in work.held] == [("reward model", "reward_model")]
     answers = sampled(work.sampling)["answers to held-out prompts"]
-    assert (answers.completions, answers.divided, answers.engine) == (100, False, "transformers")
+    assert (answers.completions, answers.divided, answers.beside_training) == (100, True, True)
     url = {k: v for k, v in given.items() if k != "reward_model"} | {"reward_model_url": "http://x"}
     served = rlhf_work(RlhfConfig.model_validate(url), TWO)
     assert "the reward model is served elsewhere and not counted" in served.notes

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from trl import RewardConfig
 
 import rlhf.reward_model
 from alloy.artifact import Lineage, Parent, read_artifact
@@ -151,12 +152,13 @@ def test_more_tokens_than_positions_are_refused(encoder_folder: Path, tmp_path: 
 
 def test_a_head_that_the_checkpoint_has_is_kept(encoder_folder: Path, tmp_path: Path) -> None:
     lineage = Lineage(path="x", fingerprint="x")
-    fresh = load_classifier(Parent(path=encoder_folder, lineage=lineage))
+    arguments = RewardConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+    fresh = load_classifier(Parent(path=encoder_folder, lineage=lineage), arguments)
     assert not fresh.classifier.weight.any()
     with torch.no_grad():
         fresh.classifier.weight.fill_(0.5)
     save_policy(fresh, load_tokenizer(encoder_folder), tmp_path / "trained")
-    again = load_classifier(Parent(path=tmp_path / "trained", lineage=lineage))
+    again = load_classifier(Parent(path=tmp_path / "trained", lineage=lineage), arguments)
     assert again.classifier.weight.unique().tolist() == [0.5]
 
 

@@ -91,7 +91,7 @@ def test_too_many_bad_rows_stop_before_a_model_is_loaded(
 ) -> None:
     import sft.train
 
-    monkeypatch.setattr(sft.train, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(sft.train, "load_for_training", lambda *_, **__: pytest.fail("a model was loaded"))
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
     with pytest.raises(InputError, match="1 of 2 rows are bad"):
