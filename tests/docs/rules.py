@@ -56,7 +56,7 @@ RULES = [
     Rule(r"python -m alloy simulate", "parse", "an endpoint: tests/simulate has one"),
     Rule(r"python -m alloy (run|status|report|verify|plan) ", "run"),
     Rule(r"python -m alloy COMMAND", "skip", "a form"),
-    Rule(r"python -m (alloy\.judges|alloy\.reference|alloy serve|merge)$", "skip", "a name, or make docs"),
+    Rule(r"python -m (alloy\.judges|alloy\.reference|alloy serve|merge|rlhf\.reward_model)$", "skip", "a name, or make docs"),
     Rule(r"python -m merge sweep ", "run", more="--suites-from configs/micro/evaluate.yaml --items 4"),
     Rule(r"python -m merge CONFIG", "parse", "a stage of a recipe: micro runs them all"),
     Rule(r"python -m merge ", "run"),

@@ -265,6 +265,6 @@ def test_bad_data_ends_before_a_folder_is_made(tmp_path: Path, tiny_model_folder
 
 def test_the_demo_s_suites_are_read_from_their_recipe() -> None:
     names = list(yaml.safe_load(Path("configs/demo/evaluate.yaml").read_text())["suites"])
-    config = configured("--config", "configs/demo/evaluate.yaml", "--items", "100")
+    config = configured("--config", "configs/demo/evaluate.yaml", "--items", "250")
     assert list(config.suites) == names
-    assert {suite.items for suite in config.suites.values()} == {80, 100}
+    assert {suite.items for suite in config.suites.values()} == {200, 250}
