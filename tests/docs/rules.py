@@ -29,9 +29,6 @@ class Rule:
 LITERAL = ("tutorial.md",)
 """Pages whose commands run as they stand, one after another."""
 
-COMING = ("configs/qwen3-8b/",)
-"""Recipes that the documentation names before they are there; empty this when they are."""
-
 RULES = [
     Rule(r"(make setup|source )", "skip", "installs what runs this"),
     Rule(r"make (sft|grpo|dpo|rlhf|merge|evaluate|report|plan|status|help)\b", "run"),

@@ -20,7 +20,7 @@ from alloy.rollout.engine import Sampling
 from alloy.template import encode_conversation
 from alloy.verify.verdict import Verdict
 from dpo.config import DpoConfig
-from dpo.iteration import Validation
+from dpo.iteration import Validation, thinks
 from dpo.solutions import known_solutions
 
 CLOCKS = ("seconds", "train_runtime", "train_samples_per_second", "train_steps_per_second")
@@ -258,6 +258,32 @@ def test_without_a_pair_the_parent_is_handed_on_and_told(
     assert "no task had both a success and a failure" in capsys.readouterr().out
     assert artifact.notes["kept"] == 0
     assert artifact.fingerprints["weights"] == weights(parent)
+
+
+def test_a_share_of_the_tasks_is_asked_with_thinking_off(parent: Path, tmp_path: Path) -> None:
+    """A task is asked in one way, so that its pairs have one prompt; validation asks in the same."""
+    tasks = LettersEnvironment().tasks("train", 400, 0)
+    drawn = [thinks(task, 0.25, 7) for task in tasks]
+    assert drawn == [thinks(task, 0.25, 7) for task in tasks]
+    assert 70 < sum(drawn) < 130  # 100, give or take 3.5 standard deviations of 8.7
+    assert all(thinks(task, 1.0, 7) for task in tasks)
+    folder = tmp_path / "r" / "dpo"
+    rollout = {"max_completion_tokens": 8, "thinking_share": 0.0}
+    dpo.run(config(parent, folder, rollout=rollout, iterations=1))
+    samples = [
+        json.loads(line) for line in (folder / "iteration-1" / "samples.jsonl").read_text().splitlines()
+    ]
+    assert samples
+    assert not any(sample["thinking"] for sample in samples)
+
+
+def test_known_solutions_are_not_paired_where_thinking_may_be_off(parent: Path, tmp_path: Path) -> None:
+    changes = {
+        "rollout": {"max_completion_tokens": 8, "thinking_share": 0.5},
+        "pairing": {"demonstrations": True},
+    }
+    with pytest.raises(InputError, match="known solutions are written with thinking"):
+        config(parent, tmp_path, **changes)
 
 
 def test_a_careless_demonstration_ends_the_run_before_anything_is_touched(
