@@ -114,8 +114,10 @@ def fingerprint_files(paths: Iterable[Path]) -> str:
 
 
 def check_weights(folder: Path) -> None:
-    """Raises:
-    InputError: a model folder has no weights as safetensors; pickled ones are never read.
+    """Refuse a model folder without safetensors; pickled weights are never read.
+
+    Raises:
+        InputError: the only weights there are a pickle, or there are none.
     """
     if any(folder.glob("*.safetensors")):
         return

@@ -81,9 +81,9 @@ def load_for_training(
 ) -> Any:
     """The model that a trainer with these arguments trains: under ZeRO-3 each process has its part from the first.
 
-    The arguments are made before, and are alive: by them transformers knows that it is to divide the weights
-    as it reads them.
-
+    Args:
+        arguments: not read; made before and alive, by which transformers knows that it is to divide the weights
+            as it reads them.
     Raises:
         InputError: no model there.
     """

@@ -3,9 +3,12 @@
 import os
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from alloy.artifact import world_size
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 T = TypeVar("T")
 
@@ -18,6 +21,18 @@ def share(items: Sequence[T]) -> list[T]:
     return list(items[int(os.environ.get("RANK", "0")) :: world_size()])
 
 
+def joined() -> "PartialState":
+    """The processes of the launch, able to wait for one another.
+
+    Whoever is first joins them, be it before a trainer's arguments: on a CPU accelerate has to be told, or takes
+    each of them for one by itself. Imports torch.
+    """
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+
+
 def gathered(mine: Sequence[T]) -> list[T]:
     """What every process made of its `share`, in the order of the items; the same in all of them.
 
@@ -25,10 +40,8 @@ def gathered(mine: Sequence[T]) -> list[T]:
     """
     if world_size() == 1:
         return list(mine)
-    from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    state = PartialState(timeout=PATIENCE)
-    rank, world = state.process_index, state.num_processes
-    numbered = gather_object([(rank + place * world, item) for place, item in enumerate(mine)])
-    return [item for _, item in sorted(numbered, key=lambda pair: pair[0])]
+    state = joined()
+    numbered = [(state.process_index + n * state.num_processes, item) for n, item in enumerate(mine)]
+    return [item for _, item in sorted(gather_object(numbered), key=lambda pair: pair[0])]

@@ -14,16 +14,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from accelerate import PartialState
-from accelerate.utils import gather_object
 from datasets import Dataset
 
-from alloy.artifact import Artifact, Parent, Run, is_main_process, world_size, write_atomically
+from alloy.artifact import Artifact, Parent, Run, is_main_process, write_atomically
 from alloy.checkpoints import last_checkpoint
 from alloy.environments.registry import Environments
 from alloy.environments.task import Task
 from alloy.evaluate.statistics import mean_interval
 from alloy.policy import device_name, load_for_training, load_tokenizer, lora_to_peft, save_trained
+from alloy.processes import gathered, joined, share
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_row
 from alloy.rollout.engine import Sampling
 from alloy.rollout.factory import open_engine
@@ -104,7 +103,7 @@ class Loop:
             part.folder.mkdir(parents=True, exist_ok=True)
             part.sample({**row, "step": self.config.train.max_steps} for row in samples)
             write_atomically(path, json.dumps(asdict(found)))
-        PartialState().wait_for_everyone()
+        joined().wait_for_everyone()
         return found
 
     def iterate(self, part: Run, iteration: int, policy: Parent) -> Artifact | None:
@@ -130,7 +129,7 @@ class Loop:
         )
         artifact = part.finish("policy", metrics, tokens=tokens, device=device_name())
         # The others read it from the folder next.
-        PartialState().wait_for_everyone()
+        joined().wait_for_everyone()
         return artifact
 
     def _pairs(
@@ -157,7 +156,7 @@ class Loop:
                 write_atomically(pairs_path, "".join(f"{line}\n" for line in lines))
                 # Last: with it, the sampling is done.
                 write_atomically(told_path, json.dumps({"metrics": metrics, "samples": samples}))
-            PartialState().wait_for_everyone()
+            joined().wait_for_everyone()
         told = json.loads(told_path.read_text())
         rows = [json.loads(line) for line in pairs_path.read_text().splitlines()]
         return rows, told["metrics"], told["samples"]
@@ -168,21 +167,13 @@ class Loop:
         """`count` rollouts of each task, and some of them to read. Every process does its part of the tasks."""
         config = self.config.rollout
         tokenizer = load_tokenizer(policy)
-        state = PartialState()
-        mine = tasks[state.process_index :: state.num_processes]
-        repeated = [task for task in mine for _ in range(count)]
+        repeated = [task for task in share(tasks) for _ in range(count)]
         thinking = [thinks(task, config.thinking_share, seed) for task in repeated]
         sampling = Sampling(config.max_completion_tokens, config.temperature, config.top_p)
         plan = RolloutPlan(sampling, config.max_turns, config.thinking_budget)
         with open_engine(policy, tokenizer, config, config.grace_tokens) as engine:
             found = roll_out(repeated, thinking, engine, tokenizer, self.environments, plan, seed)
-        groups = [found[i : i + count] for i in range(0, len(found), count)]
-        if world_size() > 1:
-            # One process's groups come behind another's: put each task back in its place.
-            place = {(task.environment, task.id): number for number, task in enumerate(tasks)}
-            groups = sorted(
-                gather_object(groups), key=lambda group: place[group[0].task.environment, group[0].task.id]
-            )
+        groups = gathered([found[i : i + count] for i in range(0, len(found), count)])
         everything = [rollout for group in groups for rollout in group]
         shown = everything[:: max(1, len(everything) // SAMPLES)][:SAMPLES]
         return groups, [sample_row(rollout, tokenizer, 0) for rollout in shown]
@@ -218,7 +209,7 @@ def _shared_dataset(rows: list[dict[str, Any]], folder: Path) -> Dataset:
     columns = ("prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask")
     if is_main_process():
         Dataset.from_list([{key: row[key] for key in columns} for row in rows]).save_to_disk(str(folder))
-    PartialState().wait_for_everyone()
+    joined().wait_for_everyone()
     return Dataset.load_from_disk(str(folder))
 
 

@@ -8,7 +8,6 @@ Interrupted, the same merge goes on at the next shard and ends at the same bytes
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -17,7 +16,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from alloy.artifact import fingerprint_file, publish_folder, write_atomically
+from alloy.artifact import fingerprint_file, publish_folder, sync_folder, write_atomically
 from alloy.errors import InputError
 from merge.blender import Blend, Blender, Linear
 from merge.checkpoint import INDEX, read_json
@@ -79,9 +78,9 @@ def publish(
         write_atomically(partial / "README.md", card(done))
         write_atomically(partial / RECORD, json.dumps({**request, "shards": done}, indent=1, sort_keys=True))
         (partial / _PROGRESS).unlink()
-        _sync_folder(partial)
+        sync_folder(partial, deep=False)
         publish_folder(partial, out)
-        _sync_folder(out.absolute().parent)
+        sync_folder(out.absolute().parent, deep=False)
     hashes: dict[str, str] = read_json(out / RECORD)["shards"]
     return resumed, hashes
 
@@ -140,7 +139,7 @@ def _write_shards(
                 contents = (data for _, data in blender.pieces(shard, blend))
                 written = _write_shard(shard, contents, partial / shard.name, lambda n: progress(n, total))
                 done[shard.name] = written
-                _sync_folder(partial)
+                sync_folder(partial, deep=False)
                 write_atomically(partial / _PROGRESS, json.dumps({"request": request, "shards": done}))
     finally:
         files.close()
@@ -178,11 +177,3 @@ def _write_rest(partial: Path, plan: Plan, shards: list[Shard]) -> None:
             shutil.copyfile(path, partial / path.name)
         elif path.is_dir() and path.name == _TEMPLATES:
             shutil.copytree(path, partial / path.name, dirs_exist_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

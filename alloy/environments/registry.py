@@ -12,6 +12,7 @@ from typing import Any
 from alloy.artifact import fingerprint_file, fingerprint_json
 from alloy.environments.task import Environment, Message, Split, Task, World
 from alloy.errors import InputError
+from alloy.processes import gathered, share
 from alloy.verify.verdict import Verdict
 
 # Module and class, so that a name costs no import until it is used.
@@ -205,8 +206,9 @@ def check_gold(environments: Environments, tasks: Iterable[Task]) -> int:
             f"environments.{silent[0]}: it has no verdicts to train on. Take it in rlhf, with a reward model or a judge."
         )
     with_gold = [task for task in tasks if task.demonstration and task.environment != "chat"]
-    verdicts = [verdict for verdict in solve(environments, with_gold) if verdict is not None]
-    losing = [(task.id, v) for task, v in zip(with_gold, verdicts, strict=True) if v.reward != 1.0]
+    # Every process judges its share.
+    verdicts = gathered(solve(environments, share(with_gold)))
+    losing = [(task.id, v) for task, v in zip(with_gold, verdicts, strict=True) if v and v.reward != 1.0]
     if losing:
         told = "; ".join(f"{name}: {v.status} {v.detail}" for name, v in losing[:3])
         raise InputError(

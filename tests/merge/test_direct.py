@@ -34,11 +34,15 @@ def test_a_file_is_its_portions(
     assert (tmp_path / "x").read_bytes() == content
 
 
+def write(path: Path, content: bytes) -> None:
+    with DirectFile(path, len(content)) as file:
+        file.write(memoryview(content))
+        file.finish()
+
+
 def test_a_shorter_file_replaces_a_longer_one(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(bytes(50_000))
-    with DirectFile(tmp_path / "x", 5) as file:
-        file.write(memoryview(b"alloy"))
-        file.finish()
+    write(tmp_path / "x", b"alloy")
     assert (tmp_path / "x").read_bytes() == b"alloy"
 
 
@@ -56,9 +60,7 @@ def test_a_file_system_without_it_is_written_through_the_cache(
         return whole(path, asked, mode)
 
     monkeypatch.setattr(os, "open", refuse_to_open)
-    with DirectFile(tmp_path / "x", 5) as file:
-        file.write(memoryview(b"alloy"))
-        file.finish()
+    write(tmp_path / "x", b"alloy")
     monkeypatch.setattr(os, "open", whole)
     assert flags == [direct._DIRECT, 0]
     assert (tmp_path / "x").read_bytes() == b"alloy"
@@ -72,9 +74,7 @@ def test_a_file_system_without_it_is_written_through_the_cache(
         return pwrite(handle, portion, at)
 
     monkeypatch.setattr(os, "pwrite", refuse_once)
-    with DirectFile(tmp_path / "y", 5) as file:
-        file.write(memoryview(b"steel"))
-        file.finish()
+    write(tmp_path / "y", b"steel")
     assert refused == [0]
     assert (tmp_path / "y").read_bytes() == b"steel"
 

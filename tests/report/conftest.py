@@ -3,6 +3,8 @@
 import json
 import math
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,15 @@ SUITES = {"math": "accuracy", "instructions": "strict, prompt level", "tools": "
 
 def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value))
+
+
+@contextmanager
+def changed_results(run_root: Path) -> Iterator[dict[str, Any]]:
+    """The evaluation's results.json, written again as it is left."""
+    path = run_root / "evaluate" / "results.json"
+    results = json.loads(path.read_text())
+    yield results
+    write_json(path, results)
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:

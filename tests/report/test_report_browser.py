@@ -1,12 +1,11 @@
 """The page as a reader has it: in a real browser, at a desk's and a phone's width."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser import Tab
-from conftest import make_run, write_json, write_jsonl
+from conftest import changed_results, make_run, write_json, write_jsonl
 from test_report_merge import searched
 
 from alloy.report import build
@@ -145,10 +144,8 @@ def test_thinking_is_folded_until_it_is_opened(tab: Tab, report: Path) -> None:
 
 def test_the_same_task_is_seen_by_every_stage(tab: Tab, tmp_path: Path) -> None:
     run_root = make_run(tmp_path)
-    path = run_root / "evaluate" / "results.json"
-    results = json.loads(path.read_text())
-    results["files"] = {model: {"math": f"items/{model}.jsonl"} for model in ("base", "grpo")}
-    write_json(path, results)
+    with changed_results(run_root) as results:
+        results["files"] = {model: {"math": f"items/{model}.jsonl"} for model in ("base", "grpo")}
     (run_root / "evaluate" / "items").mkdir()
     for number, model in enumerate(("base", "grpo")):
         rows = [

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import INJECTION, write_json, write_jsonl
+from conftest import INJECTION, changed_results, write_json, write_jsonl
 from parsed import Page
 
 from alloy.errors import InputError
@@ -46,41 +46,35 @@ def test_the_table_has_numbers_intervals_and_marks(run_root: Path) -> None:
 
 
 def test_a_significant_loss_is_marked_as_such(run_root: Path) -> None:
-    path = run_root / "evaluate" / "results.json"
-    results = json.loads(path.read_text())
-    results["differences"] = [
-        {
-            "stage": "grpo",
-            "parent": "sft-3",
-            "suite": "chat",
-            "value": -0.1,
-            "low": -0.2,
-            "high": -0.01,
-            "n": 200,
-        }
-    ]
-    write_json(path, results)
+    with changed_results(run_root) as results:
+        results["differences"] = [
+            {
+                "stage": "grpo",
+                "parent": "sft-3",
+                "suite": "chat",
+                "value": -0.1,
+                "low": -0.2,
+                "high": -0.01,
+                "n": 200,
+            }
+        ]
     assert "38.0 ▼ −10.0 significantly worse" in Page(build(run_root)).text
 
 
 def test_a_change_belongs_to_the_metric_that_is_shown(run_root: Path) -> None:
-    path = run_root / "evaluate" / "results.json"
-    results = json.loads(path.read_text())
-    change = {"stage": "grpo", "parent": "sft-3", "suite": "chat", "low": 0.01, "high": 0.5, "n": 200}
-    results["differences"] = [
-        {**change, "metric": "quality", "value": 0.12},
-        {**change, "metric": "another one", "value": 0.34},
-    ]
-    write_json(path, results)
+    with changed_results(run_root) as results:
+        change = {"stage": "grpo", "parent": "sft-3", "suite": "chat", "low": 0.01, "high": 0.5, "n": 200}
+        results["differences"] = [
+            {**change, "metric": "quality", "value": 0.12},
+            {**change, "metric": "another one", "value": 0.34},
+        ]
     assert "38.0 ▲ +12.0 significantly better 31.3" in Page(build(run_root)).text
 
 
 def test_what_is_behind_a_tool_suite_has_a_table_of_its_own(run_root: Path) -> None:
-    path = run_root / "evaluate" / "results.json"
-    results = json.loads(path.read_text())
-    change = {"stage": "dpo", "parent": "grpo", "suite": "tools", "metric": "side_effects", "n": 200}
-    results["differences"] = [{**change, "value": -0.2, "low": -0.3, "high": -0.1}]
-    write_json(path, results)
+    with changed_results(run_root) as results:
+        change = {"stage": "dpo", "parent": "grpo", "suite": "tools", "metric": "side_effects", "n": 200}
+        results["differences"] = [{**change, "value": -0.2, "low": -0.3, "high": -0.1}]
     text = Page(build(run_root)).text
     # 0.3 and 0.1 of 200: 1.96 * sqrt(0.3 * 0.7 / 200) = 0.0635, 1.96 * sqrt(0.1 * 0.9 / 200) = 0.0416.
     told = (
@@ -89,16 +83,14 @@ def test_what_is_behind_a_tool_suite_has_a_table_of_its_own(run_root: Path) -> N
     assert told in text
     assert "kind write n 200 50.0 43.1 – 56.9 50.0 43.1 – 56.9 kind search n 200 30.0" in text
     assert "steps 2 n 200 25.0 19.0 – 31.0 25.0" in text
-    results["differences"] = [{**change, "value": 0.2, "low": 0.1, "high": 0.3}]
-    write_json(path, results)
+    with changed_results(run_root) as results:
+        results["differences"] = [{**change, "value": 0.2, "low": 0.1, "high": 0.3}]
     assert "10.0 ▲ +20.0 grpo significantly worse" in Page(build(run_root)).text
 
 
 def test_results_of_earlier_versions_have_no_breakdown(run_root: Path) -> None:
-    path = run_root / "evaluate" / "results.json"
-    results = json.loads(path.read_text())
-    del results["groups"], results["details"]
-    write_json(path, results)
+    with changed_results(run_root) as results:
+        del results["groups"], results["details"]
     page = Page(build(run_root))
     assert "breakdown" not in page.ids()
     assert "results" in page.ids()
