@@ -32,8 +32,8 @@ demo: setup ## The whole pipeline on a model built from scratch, on two cores
 test: setup ## All tests
 	$(PY) -m pytest
 
-test-distributed: setup ## Every training stage in two CPU processes: DDP, ZeRO-2, ZeRO-3, killed and resumed
-	$(PY) -m pytest tests/distributed -m distributed
+test-distributed: setup ## Every training stage in two CPU processes: DDP, ZeRO-2, ZeRO-3, killed, told to end, resumed
+	$(PY) -m pytest tests/distributed tests/survival -m distributed
 
 chaos: setup ## Micro killed KILLS times at random moments, then compared with a run that nobody disturbed
 	$(PY) -m tests.chaos --kills $(or $(KILLS),100)
@@ -52,6 +52,7 @@ docs-check: setup ## Run every command of README.md and docs/, the long ones in 
 
 bench: setup ## Measure beside the peers; WORKBENCH=DIR names WorkBench's files
 	for name in packing preparation sft_throughput blend_memory verifiers grpo tool_rollouts rollouts budget merge; do $(PY) -m bench.$$name || exit 1; done
+	@$(if $(findstring cuda,$(LOCK)),$(PY) -m bench.gpu,echo "bench.gpu is left out: no NVIDIA driver answers")
 	@$(if $(WORKBENCH),$(PY) -m bench.tool_verdicts --data $(WORKBENCH),echo "bench.tool_verdicts is left out: name the folder with WorkBench's files, WORKBENCH=DIR")
 
 sft grpo dpo rlhf merge: setup ## One kind of stage of a recipe: make sft RECIPE=smollm2

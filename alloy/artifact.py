@@ -221,11 +221,20 @@ def resolve_parent(path: str | Path, kinds: tuple[Kind, ...] = ("policy",), role
 
 # Where a run is and what it says of itself change nothing of its result.
 _NOT_INPUTS = {"output", "logging", "resume"}
+# Of `train`: how the same is computed, which follows the device, as the device itself is no input.
+_MEANS = {"gradient_checkpointing", "fused_kernels", "activation_offloading"}
 
 
 def config_inputs(config: StageConfig, roles: Iterable[str]) -> dict[str, Any]:
     """The part of a config that its result depends on, parents aside (their fingerprints count)."""
-    return config.model_dump(mode="json", exclude=_NOT_INPUTS | set(roles))
+    return _without_means(config.model_dump(mode="json", exclude=_NOT_INPUTS | set(roles)))
+
+
+def _without_means(config: dict[str, Any]) -> dict[str, Any]:
+    train = config.get("train")
+    if not isinstance(train, dict):
+        return config
+    return config | {"train": {key: value for key, value in train.items() if key not in _MEANS}}
 
 
 def changed_keys(before: Any, after: Any, prefix: str = "") -> list[str]:
@@ -249,7 +258,7 @@ class Inputs(BaseModel):
 
     def differences(self, other: Self) -> list[str]:
         """What changed from `self` to `other`, in words."""
-        found = changed_keys(self.config, other.config)
+        found = changed_keys(_without_means(self.config), _without_means(other.config))
         if self.data != other.data:
             found.append("the data")
         ours = {role: parent.fingerprint for role, parent in self.parents.items()}

@@ -1,21 +1,28 @@
 """Attention that stays within its document, on any device.
 
-On a GPU the variable-length kernels of FlashAttention take documents laid end to end. Elsewhere
-`documents`, registered with transformers here, does the same with PyTorch's own attention, document
-by document: nothing is computed that a mask would throw away, and no mask is built.
+`documents`, registered with transformers here, takes documents laid end to end with PyTorch's own attention,
+document by document: nothing is computed that a mask would throw away, and no mask is built. On a GPU
+`documents-varlen` does the same in one go, with the variable-length kernels of FlashAttention that PyTorch
+carries.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.utils import is_flash_attn_2_available
 
 from alloy.data.collate import FlatCollator, PackedCollator
+from alloy.policy import own_device
 from alloy.sharding import usable
+from alloy.stage import say
+from alloy.state_space import lay_documents_out, mixers, where_its_kernels_run
 
 NAME = "documents"
+VARLEN = "documents-varlen"
+"""Without the word by which transformers takes an implementation for its own FlashAttention."""
 
 
 def attend_within_documents(
@@ -69,34 +76,139 @@ def _mask(query: Tensor, window: int | None) -> dict[str, Any]:
     return {"attn_mask": seen.tril().triu(1 - window)}
 
 
+def varlen_within_documents(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
+    sliding_window: int | None = None,
+    **other: Any,
+) -> tuple[Tensor, None]:
+    """`attend_within_documents` by FlashAttention's kernels; by itself for what they do not take.
+
+    Args:
+        max_length_q: tokens of the longest document; T when None.
+    """
+    half = _half(query)
+    takes = half is not None and dropout == 0 and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256
+    unknown = any(other.get(name) is not None for name in ("softcap", "s_aux"))
+    if not takes or query.shape[0] != 1 or attention_mask is not None or unknown or cu_seq_lens_q is None:
+        return attend_within_documents(
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            scaling,
+            dropout,
+            cu_seq_lens_q,
+            sliding_window,
+            **other,
+        )
+    longest = max_length_q or query.shape[2]
+    # A window counts the positions before one's own.
+    before = -1 if sliding_window is None else sliding_window - 1
+    queries, keys, values = (part[0].transpose(0, 1).to(half).contiguous() for part in (query, key, value))
+    attended = varlen_attn(
+        queries,
+        keys,
+        values,
+        cu_seq_lens_q,
+        cu_seq_lens_q,
+        longest,
+        longest,
+        scale=scaling,
+        window_size=(before, 0),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    assert isinstance(attended, Tensor)
+    return attended[None], None
+
+
+def _half(query: Tensor) -> torch.dtype | None:
+    """The half precision that the kernels compute in here: the numbers' own, or autocast's; None where neither is."""
+    device = query.device.type
+    own = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+    return own if own in (torch.bfloat16, torch.float16) else None
+
+
 def _no_mask(*_: Any, **__: Any) -> None:
     """Attention within documents needs no mask."""
 
 
 AttentionInterface.register(NAME, attend_within_documents)
-AttentionMaskInterface.register(NAME, _no_mask)
+AttentionInterface.register(VARLEN, varlen_within_documents)
+for _name in (NAME, VARLEN):
+    AttentionMaskInterface.register(_name, _no_mask)
 
 
 def keep_documents_apart(model: Any, pad_token_id: int, bfloat16: bool = False) -> Any:
     """Set a model up for sequences of several documents, and give the collator that suits it; None if none does.
 
     Tried, not looked up: whether a document's logits are the same whatever stands before it depends on
-    the model (state-space layers carry their state over a border) and on the kernels that are installed.
-    First documents end to end; for attention that `documents` does not implement, the model's own with
-    restarting positions, from which transformers builds the mask.
+    the model and on the kernels that are installed. First documents end to end; for attention that `documents`
+    does not implement, the model's own with restarting positions, from which transformers builds the mask; for
+    state-space layers whose kernels do not know where a document begins, each document as a row of its own.
     """
+    where_its_kernels_run(model)
     for name, collate in (
         (NAME, FlatCollator()),
         ("sdpa", PackedCollator(pad_token_id)),
         ("eager", PackedCollator(pad_token_id)),
     ):
         if _works(model, name, collate):
-            if name == NAME and bfloat16 and torch.cuda.is_available() and is_flash_attn_2_available():
-                # The same documents for its variable-length kernels, which take no other numbers.
-                model.set_attn_implementation("flash_attention_2")
+            if name == NAME:
+                _use_kernels(model, bfloat16)
             return collate
+    hooks = lay_documents_out(model)
+    if hooks and _works(model, NAME, FlatCollator()):
+        _use_kernels(model, bfloat16)
+        return FlatCollator()
+    for hook in hooks:
+        hook.remove()
     model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
     return None
+
+
+def _use_kernels(model: Any, bfloat16: bool) -> None:
+    # The kernels take half precision alone.
+    if bfloat16 and torch.cuda.is_available() and varlen_works(own_device()):
+        model.set_attn_implementation(VARLEN)
+
+
+@cache
+def varlen_works(device: str) -> bool:
+    """Whether FlashAttention's kernels run on a device and give what attention document by document gives.
+
+    Tried on grouped heads and two documents, there and back; a device that is too old says so here, and not in
+    the middle of a step.
+    """
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(1, heads, 24, 64) for heads in (4, 2, 2)]
+    given = [torch.randn(size, generator=generator).to(device, torch.bfloat16) for size in sizes]
+    borders = torch.tensor([0, 9, 24], dtype=torch.int32, device=device)
+    try:
+        flash, each = (
+            _there_and_back(attend, [part.clone().requires_grad_() for part in given], borders)
+            for attend in (varlen_within_documents, attend_within_documents)
+        )
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        say(f"  FlashAttention's kernels do not run here ({str(error).strip().splitlines()[0]}): {NAME}")
+        return False
+    alike = all(_close(one, other) for one, other in zip(flash, each, strict=True))
+    if not alike:
+        say(f"  FlashAttention's kernels give other numbers here than attention document by document: {NAME}")
+    return alike
+
+
+def _there_and_back(attend: Any, parts: list[Tensor], borders: Tensor) -> list[Tensor]:
+    attended, _ = attend(torch.nn.Module(), *parts, None, cu_seq_lens_q=borders, max_length_q=15)
+    return [attended.detach(), *torch.autograd.grad(attended.float().square().sum(), parts)]
 
 
 def _works(model: Any, name: str, collate: Any) -> bool:
@@ -104,6 +216,8 @@ def _works(model: Any, name: str, collate: Any) -> bool:
     training = model.training
     try:
         model.eval().set_attn_implementation(name)
+        for mixer in mixers(model):
+            mixer.train()  # what its kernels compute in training is another way
         behind = [_logits(model, collate, [before, document])[9:] for before in (first, other)]
         if not _close(*behind):
             return False
@@ -125,7 +239,7 @@ def _logits(model: Any, collate: Any, documents: list[list[int]]) -> Tensor:
     given = {
         name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in batch.items()
     }
-    with torch.no_grad(), usable(model):
+    with torch.no_grad(), usable(model, mixers(model)):
         logits: Tensor = model(**given, use_cache=False).logits[0]
     return logits
 

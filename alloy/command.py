@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -14,6 +15,7 @@ from typing import NoReturn
 from alloy.artifact import is_main_process
 from alloy.disk import disk_trouble
 from alloy.errors import InputError, StageError
+from alloy.parent_death import end_with
 from alloy.preemption import Preempted, heeded
 
 
@@ -32,6 +34,9 @@ def main(run: Callable[[list[str]], int], arguments: Sequence[str] | None = None
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         with heeded():
+            if "TORCHELASTIC_RUN_ID" in os.environ:
+                # A launcher that is killed cannot end its processes: they are told to end, and save.
+                end_with(os.getppid(), signal.SIGTERM)
             return run(list(sys.argv[1:] if arguments is None else arguments))
     except InputError as error:
         return _say(f"error: {error}", 2)

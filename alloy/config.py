@@ -52,10 +52,15 @@ class TrainConfig(Config):
     """Batches of a process that make one update."""
     max_sequence_tokens: int = Field(512, gt=0)
     """The longest sequence that is trained on."""
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Of the arithmetic; the weights are kept as `model/` has them. `auto`: bfloat16 where the hardware does it."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice instead of keeping them: less memory, more time."""
+    precision: Literal["float32", "bfloat16", "auto", "by-device"] = "by-device"
+    """Of the arithmetic; the weights are kept as `model/` has them. `by-device`: bfloat16 on a GPU that does it,
+    float32 on a CPU; `auto`: bfloat16 on a CPU that does it, too."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Compute activations twice instead of keeping them: less memory, more time. `auto`: on a GPU whose memory
+    does not hold them by the planner's count; never on a CPU."""
+    fused_kernels: bool | Literal["auto"] = "auto"
+    """liger-kernel's norms, rotary positions and gated MLPs. `auto`: on a GPU where it is installed and knows the
+    model."""
     save_steps: int | None = Field(None, gt=0)
     """Optimizer updates between checkpoints; none is written when not given."""
     keep_checkpoints: int = Field(2, gt=0)
@@ -101,6 +106,13 @@ class StageConfig(Config):
     def data_fingerprint(self) -> str:
         """The identity of what the stage reads beside its parents; "" where it reads nothing."""
         return ""
+
+    def check_tasks(self) -> None:
+        """Refuse what the stage would find when its turn comes, hours after the recipe's first.
+
+        Raises:
+            InputError: its files have fewer tasks than it asks for, or bad ones.
+        """
 
 
 class TrainingConfig(StageConfig):

@@ -258,6 +258,12 @@ def run_recipe(
     stages = select(recipe, wanted or list(recipe.stages))
     # Every config is read before the first stage starts: a typo in the last one costs nothing.
     configs = {stage: stage_config(recipe, stage, runs, overrides) for stage in stages}
+    for stage, config in configs.items():
+        if force or not (Path(config.output or "") / "artifact.json").is_file():
+            try:
+                config.check_tasks()
+            except InputError as error:
+                raise InputError(f"{stage}: {error}") from None
     artifacts: list[Artifact] = []
     began = time.time()
     for number, stage in enumerate(stages, 1):

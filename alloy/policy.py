@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alloy.artifact import is_main_process, publish_folder
 from alloy.chat import TEMPLATE
-from alloy.config import LoraConfig
 from alloy.errors import InputError
-from alloy.sharding import merged, whole_models
+from alloy.sharding import is_divided, merged, whole_models
+from alloy.time_steps import limit_as_the_config_says
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
@@ -23,14 +23,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def multiplies_bfloat16() -> bool:
     """Whether the hardware does; a CPU that does not is ten times slower in bfloat16 than in float32."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     cpu = torch.cpu.get_capabilities()
     return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
 
 
 def computes_bfloat16(precision: str) -> bool:
     """What `train.precision` means on this machine."""
-    return precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16())
+    asked = precision == "auto" or (precision == "by-device" and torch.cuda.is_available())
+    return precision == "bfloat16" or (asked and multiplies_bfloat16())
 
 
 def own_device() -> str:
@@ -92,30 +93,18 @@ def load_for_training(
 
 def _load(folder: str | Path, precision: str, auto: Any, **extra: Any) -> Any:
     try:
-        return auto.from_pretrained(
+        found = auto.from_pretrained(
             str(folder), dtype=DTYPES[precision], trust_remote_code=False, use_safetensors=True, **extra
         )
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: no model that can be loaded ({_first_line(error)}).") from None
+    # With `output_loading_info` what was loaded comes with the model.
+    limit_as_the_config_says(found[0] if isinstance(found, tuple) else found)
+    return found
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
-
-
-def lora_to_peft(lora: LoraConfig | None, task: str = "CAUSAL_LM") -> Any:
-    """The peft config of our LoRA switch; None for full fine-tuning."""
-    if lora is None:
-        return None
-    from peft import LoraConfig as PeftConfig
-
-    return PeftConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type=task,
-    )
 
 
 def save_policy(model: Any, tokenizer: "PreTrainedTokenizerBase", final: Path) -> None:
@@ -147,9 +136,9 @@ def save_trained(trainer: Any, tokenizer: "PreTrainedTokenizerBase", final: Path
 
     Every process calls it; the main one writes.
     """
-    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+    model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    if trainer.is_fsdp_enabled or is_divided(model):
         state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-        model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         if is_main_process() and hasattr(model, "merge_and_unload"):
             save_policy(merged(model, state), tokenizer, final)
         elif is_main_process():
@@ -159,7 +148,7 @@ def save_trained(trainer: Any, tokenizer: "PreTrainedTokenizerBase", final: Path
             tokenizer.save_pretrained(partial)
             publish_folder(partial, final)
     else:
-        save_policy(trainer.accelerator.unwrap_model(trainer.model), tokenizer, final)
+        save_policy(model, tokenizer, final)
     trainer.accelerator.wait_for_everyone()
 
 

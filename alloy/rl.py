@@ -24,6 +24,7 @@ from transformers import TrainerCallback
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
+from alloy.adapter import lora_to_peft
 from alloy.advantages import group_advantages
 from alloy.artifact import Parent, Run, is_main_process, publish_folder, sync_folder, write_atomically
 from alloy.curriculum import TaskDraw
@@ -31,7 +32,7 @@ from alloy.environments.registry import Environments
 from alloy.environments.task import Task
 from alloy.errors import StageError
 from alloy.pass_rates import describe, keep_profile, profile_key, read_profile
-from alloy.policy import load_for_training, lora_to_peft, save_trained
+from alloy.policy import load_for_training, save_trained
 from alloy.rewards import Score
 from alloy.rl_arguments import placeholders, to_trl
 from alloy.rl_batches import Batch, flatten, micro_batches, unflatten
@@ -78,14 +79,17 @@ class PolicyTrainer(SafeTrainer, GRPOTrainer):
         self.parent = parent
         arguments = to_trl(config, run)
         self.selection = Selection(run.folder)
+        if config.rollout.engine == "vllm-server":
+            self._client()
+        model = load_for_training(parent.path, arguments)
         super().__init__(
-            model=load_for_training(parent.path, arguments),
+            model=model,
             args=arguments,
             # One function an environment: TRL then logs each reward under its name.
             reward_funcs=[_reward_function(label, self) for label in environments],
             train_dataset=placeholders(config),
             processing_class=tokenizer,
-            peft_config=lora_to_peft(config.lora),
+            peft_config=lora_to_peft(config.lora, model),
             rollout_func=lambda prompts, trainer: self.rollouts_of(len(prompts)),
             callbacks=[RunCallback(run), _Moments(self)],
         )
@@ -103,11 +107,19 @@ class PolicyTrainer(SafeTrainer, GRPOTrainer):
 
     def _connect(self) -> Engine:
         """Every process asks the server for its own tokens; the weights come from the main one alone."""
-        from alloy.rollout.vllm_server import VllmServerEngine, connect
+        from alloy.rollout.vllm_server import VllmServerEngine
 
         rollout = self.alloy_config.rollout
-        client = connect(rollout.server_url, rollout.server_timeout_seconds)
-        return VllmServerEngine(client, self.processing_class, rollout.batch_size, rollout.grace_tokens)
+        return VllmServerEngine(
+            self._client(), self.processing_class, rollout.batch_size, rollout.grace_tokens
+        )
+
+    def _client(self) -> Any:
+        """Asked for before TRL does, which has no words for a server that is not there."""
+        from alloy.rollout.vllm_server import connect
+
+        rollout = self.alloy_config.rollout
+        return connect(rollout.server_url, rollout.server_timeout_seconds)
 
     def _colocate_on_cpu(self) -> None:
         from alloy.rollout.vllm_colocated import ColocatedVllm
@@ -456,7 +468,7 @@ class _EngineContext:
         rollout = trainer.alloy_config.rollout
         if trainer.use_vllm:
             if trainer.state.global_step != trainer._last_loaded_step:
-                trainer.vllm_generation.sync_weights()
+                self._give_weights()
                 trainer._last_loaded_step = trainer.state.global_step
             if trainer.server_engine is not None:
                 return trainer.server_engine
@@ -466,6 +478,16 @@ class _EngineContext:
         self.context = unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator)
         model = self.context.__enter__()
         return TransformersEngine(model, trainer.processing_class, rollout.batch_size, rollout.grace_tokens)
+
+    def _give_weights(self) -> None:
+        trainer = self.trainer
+        if trainer.server_engine is None:
+            trainer.vllm_generation.sync_weights()
+            return
+        from alloy.rollout.vllm_server import answering
+
+        with answering(trainer.alloy_config.rollout.server_url):
+            trainer.vllm_generation.sync_weights()
 
     def __exit__(self, *error: Any) -> None:
         if self.context is not None:

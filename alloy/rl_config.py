@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from alloy.artifact import fingerprint_json
 from alloy.config import Config, TrainingConfig
+from alloy.environments.enough import Wanted, refuse_too_few
 from alloy.environments.registry import fingerprint_environment
 
 
@@ -66,6 +67,11 @@ class RolloutConfig(EngineConfig):
     """Tokens; unlimited when not given."""
     grace_tokens: int = Field(500, ge=0)
     """Past the budget, in which a newline is waited for; then the thinking is closed by force."""
+
+
+class UpdateRolloutConfig(RolloutConfig):
+    """How completions are made and used for updates of the policy that wrote them."""
+
     refills: int = Field(0, ge=0)
     """Rounds in which a group whose outcomes are all equal gives its place to another task's."""
     updates: int = Field(1, gt=0)
@@ -212,7 +218,7 @@ class PolicyOptimisationConfig(TrainingConfig):
 
     environments: dict[str, EnvironmentConfig] = Field(min_length=1)
     """All are trained on in every batch."""
-    rollout: RolloutConfig
+    rollout: UpdateRolloutConfig
     loss: LossConfig = Field(default_factory=lambda: LossConfig.model_validate({}))
     prompts_per_step: int = Field(gt=0)
     """Of all processes together, by their environments' shares."""
@@ -250,6 +256,18 @@ class PolicyOptimisationConfig(TrainingConfig):
                 for label, given in self.environments.items()
             ]
         )
+
+    def check_tasks(self) -> None:
+        refuse_too_few(
+            Wanted(f"environments.{label}", given.environment or label, given.options, split, count)
+            for label, given in self.environments.items()
+            for split, count in self.tasks_wanted(given).items()
+            if count
+        )
+
+    def tasks_wanted(self, given: EnvironmentConfig) -> dict[str, int]:
+        """Of an environment, by split."""
+        return {"train": given.tasks, "validation": self.validation.tasks if self.validation else 0}
 
     def shares(self) -> dict[str, float]:
         return {label: given.share for label, given in self.environments.items()}

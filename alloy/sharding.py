@@ -4,7 +4,7 @@ Under ZeRO-3 and FSDP2 a process holds a part of every parameter; under DDP and 
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,11 @@ def whole_models() -> Iterator[None]:
             os.environ[_LOADED_BY_ONE] = loaded_by_one
 
 
+def is_divided(model: Any) -> bool:
+    """Whether ZeRO-3 holds a part of every parameter here; under ZeRO-2 they are whole."""
+    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+
+
 @contextmanager
 def put_together(parameters: list[Any], *, change: bool = False) -> Iterator[None]:
     """Parameters that ZeRO-3 has divided are whole inside; with `change`, what the main process did to them stays.
@@ -57,22 +62,29 @@ def put_together(parameters: list[Any], *, change: bool = False) -> Iterator[Non
 
 
 @contextmanager
-def usable(model: Any) -> Iterator[None]:
+def usable(model: Any, reading: Collection[Any] = ()) -> Iterator[None]:
     """A model that ZeRO-3 divided and no trainer has prepared yet computes inside, one module whole at a time.
+
+    Args:
+        reading: modules that read the weights of what is in them without calling it: whole with all of that.
 
     Every process makes the same calls. Nothing happens to a model that is not divided.
     """
     hooks, inside = [], {}
 
     def enter(module: Any, *_: Any) -> None:
-        inside[module] = put_together(list(module.parameters(recurse=False)))
+        inside[module] = put_together(list(module.parameters(recurse=module in reading)))
         inside[module].__enter__()
 
     def leave(module: Any, *_: Any) -> None:
         inside.pop(module).__exit__(None, None, None)
 
+    # DeepSpeed puts nothing together twice.
+    covered = {part for module in reading for part in module.modules() if part is not module}
     for module in model.modules():
-        if any(hasattr(parameter, "ds_id") for parameter in module.parameters(recurse=False)):
+        if module in covered:
+            continue
+        if any(hasattr(parameter, "ds_id") for parameter in module.parameters(recurse=module in reading)):
             hooks += [
                 module.register_forward_pre_hook(enter),
                 module.register_forward_hook(leave, always_call=True),
@@ -122,7 +134,8 @@ def merged(model: Any, state: Mapping[str, Tensor]) -> Any:
     from peft import get_peft_model
 
     base = model.get_base_model()
-    with torch.device("meta"):
+    # transformers would divide what a reward head is put onto, and one process alone is here.
+    with whole_models(), torch.device("meta"):
         # get_peft_model puts the adapter's layers into the model that it is given.
         shell = get_peft_model(type(base)(base.config), model.peft_config["default"])
     shell.load_state_dict(state, strict=False, assign=True)

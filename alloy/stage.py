@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from alloy.artifact import Artifact, Parent, Run, is_main_process, open_run, world_size
 from alloy.command import Parser, print_json, quiet_libraries
 from alloy.config import StageConfig, dump
+from alloy.divisions import check_divisions
 
 Train = Callable[[Any, Run, dict[str, Parent]], Artifact]
 
@@ -32,6 +33,7 @@ def execute(config: StageConfig, module: str, force: bool = False) -> Artifact:
 
     `train` calls `run.begin()` once it has read its data: until then nothing in the folder is touched.
     """
+    check_divisions(module)
     run, parents = open_run(config)
     done = run.finished()
     if done and not force:

@@ -49,7 +49,7 @@ def parse_calls(answer: str, notation: Notation, tools: Sequence[dict[str, Any]]
 
 
 def _hermes(answer: str, tools: Sequence[dict[str, Any]]) -> Written:
-    """`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`: Hermes, Qwen, Nemotron Nano 2, Alloy's own."""
+    """`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`: Hermes, Qwen, Alloy's own."""
     content, *blocks = answer.split(CALL_OPEN)
     found = Written(content)
     for block in blocks:

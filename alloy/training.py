@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from alloy.artifact import Run, is_main_process
+from alloy.artifact import Run, is_main_process, world_size
 from alloy.checkpoints import WholeCheckpoints
 from alloy.config import OptimConfig, TrainingConfig
 from alloy.errors import InputError
 from alloy.finite import FiniteLoss
+from alloy.kernels import LAYERS_ALONE, classes_left_alone
 from alloy.policy import computes_bfloat16
 from alloy.preemption import Preempted, in_training, told_to_end, told_with_checkpoint
 
@@ -31,7 +32,10 @@ def common_arguments(config: TrainingConfig, run: Run) -> dict[str, Any]:
         "max_steps": config.train.max_steps,
         "per_device_train_batch_size": config.train.per_device_batch_size,
         "gradient_accumulation_steps": config.train.gradient_accumulation_steps,
-        "gradient_checkpointing": config.train.gradient_checkpointing,
+        # `auto` was decided by `alloy.device.settle`; where nobody asked, it is off.
+        "gradient_checkpointing": config.train.gradient_checkpointing is True,
+        "use_liger_kernel": config.train.fused_kernels is True,
+        "liger_kernel_config": LAYERS_ALONE,
         "learning_rate": config.optim.learning_rate,
         "lr_scheduler_type": config.optim.scheduler,
         "warmup_steps": config.optim.warmup_ratio,
@@ -57,7 +61,7 @@ class SafeTrainer(WholeCheckpoints, FiniteLoss):
     """What every trainer of the project is before it is TRL's: nothing that was saved is lost."""
 
     def train(self, *given: Any, **named: Any) -> Any:
-        with in_training():
+        with in_training(), classes_left_alone(self.model):
             return super().train(*given, **named)
 
 
@@ -127,10 +131,16 @@ def show_progress(step: int, total: int, began: float, numbers: dict[str, float]
 def equip(trainer: Any, optim: OptimConfig) -> None:
     """Give a trainer the config's optimizer, and take its own printing: progress is shown by `RunCallback`.
 
+    Whatever it resumes from is read afterwards.
+
     Raises:
-        InputError: Muon for weights that are sharded.
+        InputError: Muon for weights that are sharded, or a trainer that is not divided as its launch asked.
     """
     trainer.remove_callback(PrinterCallback)
+    _check_division(trainer)
+    if trainer.args.device.type == "cpu":
+        # accelerate numbers the CPU of a launch, and nothing can be read onto a CPU with a number.
+        vars(trainer.args)["_setup_devices"] = trainer.accelerator.state.device = torch.device("cpu")
     if optim.kind == "muon":
         if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
             raise InputError(
@@ -140,3 +150,18 @@ def equip(trainer: Any, optim: OptimConfig) -> None:
         from alloy.optimizer import make_muon
 
         trainer.optimizer = make_muon(trainer.model, optim)
+
+
+def _check_division(trainer: Any) -> None:
+    """A launch that is not what it says trains something else: accelerate leaves parts of it out without a word."""
+    for name, engaged in (("DeepSpeed", trainer.is_deepspeed_enabled), ("FSDP", trainer.is_fsdp_enabled)):
+        if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "false").lower() == "true" and not engaged:
+            raise InputError(
+                f"the launch asks for {name}, and accelerate leaves it out on this machine. On a CPU launch with "
+                "cpu-ddp, cpu-zero2 or cpu-zero3 of configs/accelerate; FSDP needs GPUs."
+            )
+    if trainer.args.world_size != world_size():
+        raise InputError(
+            f"the launch started {world_size()} processes, and this one sees {trainer.args.world_size}: each would "
+            "train by itself. Launch with a file of configs/accelerate, cpu-ddp where there is no GPU."
+        )

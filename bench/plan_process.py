@@ -27,7 +27,7 @@ def measured(out: Path, package: str, config: Path, overrides: list[str]) -> int
     quiet_libraries()
     train = import_module(f"{package}.train")
     _import_what_training_imports()
-    load, before = train.load_model, []
+    load, before = train.load_for_training, []
 
     def loading(*given: Any, **named: Any) -> Any:
         if not before:
@@ -35,7 +35,7 @@ def measured(out: Path, package: str, config: Path, overrides: list[str]) -> int
             Path("/proc/self/clear_refs").write_text("5")
         return load(*given, **named)
 
-    train.load_model = loading  # type: ignore[attr-defined]
+    train.load_for_training = loading  # type: ignore[attr-defined]
     stage = import_module(package)
     stage.run(load_stage_config(package, config, overrides), force=True)
     told = {"rank": int(os.environ.get("RANK", "0")), "bytes": _status("VmHWM") - before[0]}

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from alloy.artifact import fingerprint_json
 from alloy.config import Config, TrainingConfig
+from alloy.environments.enough import Wanted, refuse_too_few
 from alloy.environments.registry import fingerprint_environment
 from alloy.rl_config import RolloutConfig, refuse_server
 
@@ -68,6 +69,16 @@ class DpoConfig(TrainingConfig):
                 "or leave them out"
             )
         return self
+
+    def check_tasks(self) -> None:
+        refuse_too_few(
+            Wanted(f"environments.{label}", given.environment or label, given.options, split, count)
+            for label, given in self.environments.items()
+            for split, count in (
+                ("train", given.tasks * self.iterations),
+                ("validation", given.validation_tasks),
+            )
+        )
 
     def data_fingerprint(self) -> str:
         return fingerprint_json(

@@ -16,12 +16,13 @@ from typing import Any
 
 from datasets import Dataset
 
+from alloy.adapter import lora_to_peft
 from alloy.artifact import Artifact, Parent, Run, is_main_process, write_atomically
 from alloy.checkpoints import last_checkpoint
 from alloy.environments.registry import Environments
 from alloy.environments.task import Task
 from alloy.evaluate.statistics import mean_interval
-from alloy.policy import device_name, load_for_training, load_tokenizer, lora_to_peft, save_trained
+from alloy.policy import device_name, load_for_training, load_tokenizer, save_trained
 from alloy.processes import gathered, joined, share
 from alloy.rollout.conversation import Rollout, RolloutPlan, roll_out, sample_row
 from alloy.rollout.engine import Sampling
@@ -184,13 +185,14 @@ class Loop:
         """DPO from `policy` on its own pairs, saved into the iteration's folder."""
         tokenizer = load_tokenizer(policy)
         arguments = to_trl(self.config, part, seed)
+        model = load_for_training(policy, arguments)
         trainer = WrittenTokensDPOTrainer(
-            model=load_for_training(policy, arguments),
+            model=model,
             args=arguments,
             train_dataset=_shared_dataset(rows, part.folder / "pairs"),
             processing_class=tokenizer,
             data_collator=PairCollator(tokenizer.pad_token_id),
-            peft_config=lora_to_peft(self.config.lora),
+            peft_config=lora_to_peft(self.config.lora, model),
             callbacks=[RunCallback(part)],
         )
         equip(trainer, self.config.optim)

@@ -20,6 +20,7 @@ def work(config: DpoConfig, launch: Launch) -> Work:
     rows = 2 * train.per_device_batch_size
     training = training_of(
         config,
+        launch,
         length=length,
         attention="sdpa",
         rows=rows,

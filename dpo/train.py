@@ -4,6 +4,7 @@ import shutil
 from statistics import fmean
 
 from alloy.artifact import Artifact, Parent, Run, is_main_process, resolve_parent
+from alloy.device import settle
 from alloy.environments.registry import check_gold
 from alloy.evaluate.statistics import paired_difference
 from alloy.policy import device_name
@@ -12,9 +13,11 @@ from alloy.selection import Selection
 from alloy.stage import say
 from dpo.config import DpoConfig
 from dpo.iteration import Loop
+from dpo.plan import work
 
 
 def train(config: DpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
+    config = settle(config, work)
     environments = make_environments(config)
     loop = Loop(config, environments)
     # Validation is of templates that no training task has.

@@ -4,6 +4,7 @@ from contextlib import closing
 
 from alloy.artifact import Artifact, Parent, Run
 from alloy.checkpoints import last_checkpoint
+from alloy.device import settle
 from alloy.environments.registry import check_gold
 from alloy.policy import device_name, load_tokenizer
 from alloy.rewards import VerdictReward
@@ -12,11 +13,13 @@ from alloy.rl_arguments import check_launch
 from alloy.rl_sampling import draw_tasks, make_environments
 from alloy.stage import say
 from grpo.config import GrpoConfig
+from grpo.plan import work
 
 
 def train(config: GrpoConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
     check_launch(config)
+    config = settle(config, work)
     environments = make_environments(config)
     tasks = draw_tasks(config, environments)
     held_out = draw_tasks(config, environments, "validation")

@@ -9,7 +9,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from alloy.artifact import fingerprint_json
 from alloy.config import Config, StageConfig
-from alloy.evaluate.config import SuiteConfig, suites_fingerprint
+from alloy.environments.enough import refuse_too_few
+from alloy.evaluate.config import SuiteConfig, suites_fingerprint, suites_wanted
 from merge.adapter import base_fingerprint
 from merge.groups import check_group, share
 
@@ -173,6 +174,9 @@ class MergeConfig(StageConfig):
         named = [self.reasoning, self.chat, self.base, *self.models.values()]
         adapted = [found for path in named if path and (found := base_fingerprint(Path(path)))]
         return fingerprint_json([suites, *adapted]) if adapted else suites
+
+    def check_tasks(self) -> None:
+        refuse_too_few(suites_wanted("sweep.suites", self.sweep.suites) if self.sweep else ())
 
 
 def _check_method(config: MergeConfig) -> None:

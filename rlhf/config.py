@@ -13,7 +13,7 @@ from alloy.data.preference_shapes import PreferenceShapeName
 from alloy.environments.registry import fingerprint_environment
 from alloy.errors import InputError
 from alloy.judges.config import JudgeConfig
-from alloy.rl_config import PolicyOptimisationConfig
+from alloy.rl_config import EnvironmentConfig, PolicyOptimisationConfig
 
 
 class PreferenceConfig(Config):
@@ -37,6 +37,8 @@ class PreferenceConfig(Config):
     """Of a Hub dataset; pin it."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Ours to theirs: {prompt: question, chosen: better, rejected: worse}."""
+    keep: dict[str, str | list[str]] = Field(default_factory=dict)
+    """Only rows whose column has this value, or one of these: {language: english}."""
     shape: PreferenceShapeName = "auto"
     """How a row holds its preference; read from its columns when `auto`."""
     pairs: int | None = Field(None, gt=0)
@@ -73,7 +75,7 @@ class PreferenceConfig(Config):
         Raises:
             ValueError: they come from an environment.
         """
-        given = ("path", "hub", "subset", "split", "revision")
+        given = ("path", "hub", "subset", "split", "revision", "keep")
         return SourceConfig.model_validate({name: getattr(self, name) for name in given})
 
     def held_out_source(self) -> SourceConfig | None:
@@ -189,6 +191,10 @@ class RlhfConfig(PolicyOptimisationConfig):
                 "held_out_reward_model and held_out_judge: one of them chooses, leave out the other"
             )
         return self
+
+    def tasks_wanted(self, given: EnvironmentConfig) -> dict[str, int]:
+        found = super().tasks_wanted(given)
+        return found | {"validation": max(found["validation"], self.validation_prompts)}
 
     @model_validator(mode="after")
     def _scores_are_no_pass_rates(self) -> "RlhfConfig":

@@ -10,7 +10,9 @@ def work(config: RewardModelConfig, launch: Launch) -> Work:
     """Both answers of a pair pass through the model at once."""
     train, data = config.train, config.data
     length = train.max_sequence_tokens
-    training = training_of(config, length=length, attention="sdpa", rows=2 * train.per_device_batch_size)
+    training = training_of(
+        config, launch, length=length, attention="sdpa", rows=2 * train.per_device_batch_size
+    )
     rows = max(1, BATCH_TOKENS // length)
     held_out = Scoring("held-out pairs", "policy", 2 * data.held_out * length, rows, length)
     notes = ["pairs are padded to the longest of their batch, most of them less: tokens are at most"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from alloy.artifact import Artifact, Parent, Run
 from alloy.checkpoints import last_checkpoint
+from alloy.device import settle
 from alloy.environments.registry import Environments, has_verdicts
 from alloy.errors import InputError
 from alloy.judges.config import JudgeConfig
@@ -20,6 +21,7 @@ from rlhf.choosing import AgainstParent, Chooser, by_reward_model, measure_held_
 from rlhf.config import RlhfConfig
 from rlhf.gains import HeldOut, MeasureParent, gain_tasks
 from rlhf.genrm import JudgeScores
+from rlhf.plan import work
 from rlhf.rewards import AnswerReward, ModelScores, Scoring
 
 LOGGED = ("score/thinking_on", "score/thinking_off", "thinking_tokens", "answer_tokens/thinking_on",
@@ -30,6 +32,7 @@ LOGGED = ("score/thinking_on", "score/thinking_off", "thinking_tokens", "answer_
 def train(config: RlhfConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
     check_launch(config)
+    config = settle(config, work)
     environments = make_environments(config)
     _check_chosen(config, environments)
     tasks, validation = (draw_tasks(config, environments, split) for split in ("train", "validation"))

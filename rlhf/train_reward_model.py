@@ -5,13 +5,15 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig
 from trl import RewardConfig as TrlConfig
 from trl import RewardTrainer
 
+from alloy.adapter import lora_to_peft
 from alloy.artifact import Artifact, Parent, Run
 from alloy.checkpoints import last_checkpoint
 from alloy.data.preference_shapes import Preference
+from alloy.device import settle
 from alloy.errors import InputError
 from alloy.evaluate.statistics import Interval
 from alloy.judges.reward_model import RewardModel, encode_answer, most_tokens
@@ -20,21 +22,23 @@ from alloy.policy import (
     device_name,
     load_for_training,
     load_tokenizer,
-    lora_to_peft,
     save_trained,
     seed_everything,
 )
 from alloy.processes import gathered, share
+from alloy.scorer import AutoScorer
 from alloy.sharding import put_together
 from alloy.stage import say
 from alloy.training import RunCallback, SafeTrainer, common_arguments, equip
 from rlhf.config import RewardModelConfig
 from rlhf.held_out import describe, measure
 from rlhf.preferences import read_preferences
+from rlhf.reward_model_plan import work
 
 
 def train(config: RewardModelConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
+    config = settle(config, work)
     preferences = read_preferences(config.data, config.seed)
     tokenizer = load_tokenizer(parent.path)
     most = config.train.max_sequence_tokens
@@ -51,7 +55,7 @@ def train(config: RewardModelConfig, run: Run, parents: dict[str, Parent]) -> Ar
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=lora_to_peft(config.lora, "SEQ_CLS"),
+        peft_config=lora_to_peft(config.lora, model, "SEQ_CLS"),
         callbacks=[RunCallback(run)],
     )
     equip(trainer, config.optim)
@@ -93,7 +97,7 @@ def load_classifier(parent: Parent, arguments: TrlConfig) -> Any:
     model, loaded = load_for_training(
         parent.path,
         arguments,
-        auto=AutoModelForSequenceClassification,
+        auto=AutoScorer,
         num_labels=1,
         output_loading_info=True,
     )

@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
-from alloy.artifact import Artifact, Parent, Run
+from alloy.adapter import lora_to_peft
+from alloy.artifact import Artifact, Parent, Run, world_size
 from alloy.attention import keep_documents_apart
 from alloy.checkpoints import last_checkpoint
 from alloy.data.collate import PaddedCollator
 from alloy.data.prepare import prepare
+from alloy.device import settle
+from alloy.divisions import parts
 from alloy.errors import InputError
 from alloy.length_order import LengthOrder
 from alloy.policy import (
@@ -18,16 +22,19 @@ from alloy.policy import (
     device_name,
     load_for_training,
     load_tokenizer,
-    lora_to_peft,
     save_trained,
 )
+from alloy.sequence_parallel import attend_divided, check_divisible, divide_sequences, refuse_to_go_on
 from alloy.stage import say
 from alloy.training import RunCallback, SafeTrainer, common_arguments, equip
 from sft.config import SftConfig
+from sft.plan import work
 
 
 def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
+    check_divisible(parent.path)
+    config = settle(config, work)
     tokenizer = load_tokenizer(parent.path)
     # The data is read whole before the weights are: what is wrong with it is told first.
     prepared = prepare(config.data, tokenizer, config.train.max_sequence_tokens, config.seed)
@@ -44,20 +51,23 @@ def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     precision = "bfloat16" if _pure_bfloat16(config) else "float32"
     arguments = to_trl(config, run)
     model = load_for_training(parent.path, arguments, precision)
+    most = config.train.per_device_batch_size * config.train.max_sequence_tokens
     collate = collator(config, model, tokenizer, parent.path)
+    collate = divide_sequences(model, collate, most, tokenizer.pad_token_id)
     trainer = (LengthGroupedTrainer if isinstance(collate, PaddedCollator) else SafeSFTTrainer)(
         model=model,
         args=arguments,
         train_dataset=prepared.dataset,
         processing_class=tokenizer,
-        peft_config=lora_to_peft(config.lora),
+        peft_config=lora_to_peft(config.lora, model),
         data_collator=collate,
         callbacks=[RunCallback(run)],
     )
     equip(trainer, config.optim)
-    trainer.train(resume_from_checkpoint=last_checkpoint(run))
+    attend_divided(trainer)
+    trainer.train(resume_from_checkpoint=refuse_to_go_on(last_checkpoint(run)))
     save_trained(trainer, tokenizer, run.folder / "model")
-    seen = counts["tokens"] / counts["sequences"] * _sequences(config, trainer.accelerator.num_processes)
+    seen = counts["tokens"] / counts["sequences"] * _sequences(config, world_size() // parts())
     metrics = {"loss": _last_loss(trainer), **{f"data/{key}": value for key, value in counts.items()}}
     return run.finish("policy", metrics, tokens=round(seen), device=device_name())
 
@@ -89,7 +99,7 @@ def collator(config: SftConfig, model: Any, tokenizer: Any, parent: Path) -> Any
     if config.data.packing == "best-fit":
         raise InputError(
             f"{parent}: documents of one sequence would see each other (the model carries a state over their "
-            "border, and no kernel is installed that stops it there). Set data.packing=none, which batches "
+            "border, and neither its kernels nor a row for each document stop it there). Set data.packing=none, which batches "
             "examples of like length, or data.packing=concatenate to let them."
         )
     return PaddedCollator(tokenizer.pad_token_id)
@@ -106,6 +116,8 @@ def to_trl(config: SftConfig, run: Run) -> TrlConfig:
         # The collator needs `seq_lengths`, which no model takes.
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
+        # Only what an accelerator computed can be put elsewhere.
+        activation_offloading=config.train.activation_offloading and torch.cuda.is_available(),
     )
 
 

@@ -8,9 +8,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from alloy.parent_death import end_with
 
 START_SECONDS = 600
 
@@ -34,6 +37,8 @@ def started(arguments: Sequence[str], scratch: Path, **environment: str) -> Iter
             stdout=output,
             stderr=output,
             start_new_session=True,
+            # Tests that are killed leave no server behind.
+            preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),
         )
     address = f"http://127.0.0.1:{port}"
     try:

@@ -13,16 +13,19 @@ class FlatCollator:
     """Rows of `input_ids`, `labels` and `seq_lengths`, laid end to end: tensors of shape (1, T), no padding.
 
     Positions restart at every document. `cu_seq_lens_*` say where documents begin, for attention that
-    works document by document (`alloy.attention`, FlashAttention's variable-length kernels).
+    works document by document (`alloy.attention`, FlashAttention's variable-length kernels); `seq_idx` says
+    which document a token is of, for the kernels of state-space layers.
     """
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         lengths = list(chain.from_iterable(row["seq_lengths"] for row in rows))
         starts = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+        document = torch.arange(len(lengths), dtype=torch.int32)
         return {
             "input_ids": _joined(rows, "input_ids"),
             "labels": _joined(rows, "labels"),
             "position_ids": positions(lengths, sum(lengths))[None],
+            "seq_idx": document.repeat_interleave(torch.tensor(lengths))[None],
             "cu_seq_lens_q": starts,
             "cu_seq_lens_k": starts,
             "max_length_q": max(lengths),

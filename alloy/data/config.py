@@ -10,7 +10,7 @@ from alloy.artifact import fingerprint_json
 from alloy.config import Config, read_yaml
 from alloy.errors import InputError
 
-ShapeName = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion"]
+ShapeName = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "xlam", "glaive"]
 _ORIGINS = ("environment", "path", "hub", "blend")
 
 
@@ -40,6 +40,8 @@ class SourceConfig(Config):
     """Another SFT stage's YAML: its whole blend is one source here, in its own proportions."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Ours to theirs: {prompt: question, completion: answer}."""
+    keep: dict[str, str | list[str]] = Field(default_factory=dict)
+    """Only rows whose column has this value, or one of these: {language: english}. The others are as if not there."""
     shape: ShapeName = "auto"
     """How a row holds its conversation; read from its columns when `auto`."""
     rows: int | None = Field(None, gt=0)
@@ -61,6 +63,8 @@ class SourceConfig(Config):
             raise ValueError(f"a source is one of {', '.join(_ORIGINS)}: give exactly one")
         if self.environment is not None and self.rows is None:
             raise ValueError("an environment makes rows without end: give `rows`")
+        if self.keep and self.path is None and self.hub is None:
+            raise ValueError("keep looks at the columns of a path or of the hub: leave it out")
         return self
 
     @property

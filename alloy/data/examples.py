@@ -28,6 +28,7 @@ from alloy.data.sources import Chunk, Row, chunks, place, raw_rows, to_row
 from alloy.data.store import Portion, Store, write_store
 from alloy.data.transforms import draw, strip_reasoning, truncate_thinking
 from alloy.errors import InputError, StageError
+from alloy.parent_death import end_with
 from alloy.template import Encoded, Piece, chat_template
 
 if TYPE_CHECKING:
@@ -218,7 +219,9 @@ def _make(work: Work, folder: Path) -> Store:
 _work: Work | None = None
 
 
-def _start(work: Work) -> None:
+def _start(work: Work, parent: int) -> None:
+    # The others hold the ends of its pipes as well: it would wait for chunks for ever.
+    end_with(parent)
     global _work
     _work = work
     # Each process has a core of its own.
@@ -233,7 +236,7 @@ def _portion(chunk: Chunk) -> Portion:
 def _in_processes(work: Work, found: Iterator[Chunk], workers: int) -> Iterator[Portion]:
     """Portions in the order of their chunks; only a few chunks are in memory at once."""
     # Forked, a process has the tokenizer at once.
-    with ProcessPoolExecutor(workers, get_context("fork"), _start, (work,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("fork"), _start, (work, os.getpid())) as pool:
         waiting: deque[Future[Portion]] = deque()
         try:
             for chunk in found:
@@ -245,7 +248,7 @@ def _in_processes(work: Work, found: Iterator[Chunk], workers: int) -> Iterator[
         except BrokenProcessPool:
             raise StageError(
                 f"{work.leaf.source.name}: a process that read it was killed, most likely for memory. Set "
-                "data.workers lower."
+                "data.workers lower, then run the same command again: nothing of it was kept."
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

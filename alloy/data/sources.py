@@ -3,8 +3,8 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,21 @@ class Chunk:
     first: int
     """The number of its first row, from 1 (lines of a file) or 0."""
     raw: Any
+    keep: Mapping[str, str | list[str]] = field(default_factory=dict)
+    """The values that a row's columns must have; the numbers of those that have others are passed over."""
 
 
 def chunks(source: SourceConfig, seed: int, size: int = 512) -> Iterator[Chunk]:
-    """A source in portions of about `size` rows, in its own order.
+    """A source in portions of about `size` rows, in its own order; `keep` passes rows over when they are made.
 
     Raises:
         InputError: a missing or unreadable file, or no such dataset.
     """
+    for chunk in _all(source, seed, size):
+        yield replace(chunk, keep=source.keep) if source.keep else chunk
+
+
+def _all(source: SourceConfig, seed: int, size: int) -> Iterator[Chunk]:
     if source.environment is not None:
         tasks = make_environment(source.environment, source.options).tasks("train", source.rows or 0, seed)
         for first in range(0, len(tasks), size):
@@ -75,9 +82,19 @@ def raw_rows(chunk: Chunk) -> Iterator[tuple[int, Any]]:
         if item == b"":
             continue  # an empty line, often the last one, is no row
         try:
-            yield number, _object(item) if isinstance(item, bytes) else item
+            row = _object(item) if isinstance(item, bytes) else item
         except RowError as error:
             yield number, error
+            continue
+        if not chunk.keep or _has(row, chunk.keep):
+            yield number, row
+
+
+def _has(row: Any, keep: Mapping[str, str | list[str]]) -> bool:
+    return isinstance(row, dict) and all(
+        row.get(column) in ([wanted] if isinstance(wanted, str) else wanted)
+        for column, wanted in keep.items()
+    )
 
 
 def read_rows(source: SourceConfig, seed: int) -> Iterator[Row]:

@@ -12,6 +12,7 @@ from typing import Any
 from alloy.artifact import fingerprint_file, fingerprint_json
 from alloy.environments.task import Environment, Message, Split, Task, World
 from alloy.errors import InputError
+from alloy.named import load_named
 from alloy.processes import gathered, share
 from alloy.verify.verdict import Verdict
 
@@ -22,6 +23,7 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "chat": ("chat", "ChatEnvironment"),
     "judge": ("judge", "JudgeEnvironment"),
     "prompts": ("prompts", "PromptsEnvironment"),
+    "instructed": ("instructed", "InstructedEnvironment"),
     "recall": ("recall", "RecallEnvironment"),
     "long_context": ("long_context", "LongContextEnvironment"),
     "repeat": ("repeat", "RepeatEnvironment"),
@@ -39,7 +41,7 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
 }
 
 
-_READS_FILES = ("problems", "benchmark", "trl", "workbench", "judge", "prompts")
+READS_FILES = ("problems", "benchmark", "trl", "workbench", "judge", "prompts", "instructed")
 """Those whose tasks come from files: they offer `fingerprint(options) -> str`."""
 
 _IMPORTED = re.compile(r"^\s*from alloy\.environments\.(\w+) import", re.MULTILINE)
@@ -52,10 +54,7 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None) -> Env
         InputError: no such environment, or an option that it does not take.
     """
     module, cls = _find(name)
-    try:
-        factory: Callable[..., Environment] = getattr(import_module(module), cls)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"environment {name!r}: {error}. Name it package.module:Class.") from None
+    factory: Callable[..., Environment] = load_named(f"{module}:{cls}", "environment")
     try:
         return factory(**(options or {}))
     except (TypeError, ValueError) as error:
@@ -84,7 +83,7 @@ def fingerprint_environment(name: str, options: Mapping[str, Any] | None = None)
             is touched.
     """
     code = _fingerprint_code(name)
-    if name not in _READS_FILES:
+    if name not in READS_FILES:
         return code
     module, cls = _find(name)
     return fingerprint_json([code, getattr(import_module(module), cls).fingerprint(options or {})])

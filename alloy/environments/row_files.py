@@ -18,7 +18,7 @@ from alloy.verify.schema_errors import explain
 SPLITS: tuple[Split, ...] = get_args(Split)
 _MEASURED_FIRST: tuple[Split, ...] = ("test", "validation", "train")
 SHARES: dict[str, float] = {"train": 0.9, "validation": 0.05, "test": 0.05}
-_PLACE_KEYS = ("path", "hub", "subset", "split", "revision", "streaming", "rows")
+_PLACE_KEYS = ("path", "hub", "subset", "split", "revision", "streaming", "rows", "keep")
 _ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 
 Place = str | Path | Mapping[str, Any]

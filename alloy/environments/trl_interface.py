@@ -26,10 +26,10 @@ from alloy.environments.trl_interface_class import (
     argument_check,
     as_text,
     observation,
-    split_name,
     tell,
 )
 from alloy.errors import InputError
+from alloy.named import split_name
 from alloy.verify.verdict import Verdict
 
 UNAVAILABLE = "error: the tool is not available; this is no fault of the call"
@@ -125,7 +125,7 @@ class TrlEnvironment:
             InputError: there is no such module or file.
         """
         environment = options.get("environment")
-        split_name(environment)
+        split_name(environment, "environment")
         return fingerprint_json([fingerprint_environment(str(environment)), fingerprint_rows(options)])
 
     def tasks(self, split: Split, count: int, seed: int) -> list[Task]:

@@ -4,10 +4,10 @@ import inspect
 import json
 from collections.abc import Callable
 from functools import cached_property
-from importlib import import_module
 from typing import Any
 
 from alloy.errors import InputError
+from alloy.named import load_named
 from alloy.verify.schema import validator_of
 
 _NOT_TOOLS = ("reset", "get_reward")
@@ -32,7 +32,7 @@ class TrlClass:
 
     def __init__(self, told: str) -> None:
         self.told = told
-        self.make = _load(told)
+        self.make: Callable[[], Any] = load_named(told, "environment")
         self.cls: type = self.make if isinstance(self.make, type) else type(self.made())
         self.tool_names = _tool_names(self.cls, told)
         self._reset = inspect.signature(self.cls.reset)  # type: ignore[attr-defined]
@@ -84,34 +84,6 @@ class TrlClass:
                     "JSON has, and a line under Args: in the docstring."
                 ) from None
         return found
-
-
-def split_name(environment: Any) -> tuple[str, str]:
-    """Module and class of `package.module:Class`.
-
-    Raises:
-        InputError: it is not of this form.
-    """
-    module, _, name = environment.partition(":") if isinstance(environment, str) else ("", "", "")
-    if not module or not name:
-        raise InputError(f"environment = {environment!r}: name a class of yours, package.module:Class.")
-    return module, name
-
-
-def _load(environment: Any) -> Callable[[], Any]:
-    module, name = split_name(environment)
-    try:
-        made = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"environment = {environment!r}: {error}. Name it package.module:Class, and put it on PYTHONPATH."
-        ) from None
-    if not callable(made):
-        raise InputError(
-            f"environment = {environment!r}: it is {type(made).__name__}, a class is needed. Name one."
-        )
-    found: Callable[[], Any] = made
-    return found
 
 
 def _tool_names(cls: type, told: str) -> list[str]:

@@ -1,12 +1,13 @@
 """What is measured, in YAML; imports no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
 from alloy.artifact import fingerprint_json
 from alloy.config import Config, StageConfig
+from alloy.environments.enough import Wanted, refuse_too_few
 from alloy.environments.registry import ENVIRONMENTS, fingerprint_environment
 from alloy.judges.config import JudgeConfig
 from alloy.rl_config import EngineConfig, refuse_server
@@ -141,6 +142,18 @@ class EvaluateConfig(StageConfig):
 
     def data_fingerprint(self) -> str:
         return suites_fingerprint(list(self.suites.values()))
+
+    def check_tasks(self) -> None:
+        refuse_too_few(suites_wanted("suites", self.suites))
+
+
+def suites_wanted(place: str, suites: Mapping[str, SuiteConfig]) -> list[Wanted]:
+    """What suites ask of their environments."""
+    return [
+        Wanted(f"{place}.{name}", suite.environment, suite.options, suite.split, suite.items)
+        for name, suite in suites.items()
+        if not suite.lengths
+    ]
 
 
 def suites_fingerprint(suites: Sequence[SuiteConfig]) -> str:

@@ -25,6 +25,7 @@ from alloy.judges.comparison import (
     read_judgement,
 )
 from alloy.judges.config import JudgeConfig
+from alloy.secrets import without_key
 
 Pair = tuple[Sequence[Message], str, str]
 """A conversation and two answers to it."""
@@ -73,7 +74,7 @@ class Judge:
                 f"{name}.api_key_env = {config.api_key_env!r}: there is no such environment variable. Set it to "
                 "the endpoint's key."
             )
-        self._key = key
+        self._secret = key if config.api_key_env else None
         self._client = OpenAI(
             api_key=key,
             base_url=config.base_url,
@@ -156,7 +157,7 @@ class Judge:
                     found.requests += 1
                 return read_judgement(self._post(messages, seed + attempt, attempt))
             except Unreadable as error:
-                told = f"an answer cannot be read: {error}"
+                told = without_key(f"an answer cannot be read: {error}", self._secret)
                 with lock:
                     found.unreadable += 1
             except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
@@ -216,7 +217,7 @@ class Judge:
         message = choice.get("message") if isinstance(choice, dict) else None
         content = message.get("content") if isinstance(message, dict) else None
         if not isinstance(choice, dict) or not isinstance(content, str):
-            raise Unreadable(f"what came is no chat completion: {str(data)[:80]!r}")
+            raise Unreadable(f"what came is no chat completion: {data!r}")
         if choice.get("finish_reason") == "length":
             raise Unreadable(
                 f"it ran into {self.name}.max_completion_tokens = {config.max_completion_tokens}"
@@ -246,8 +247,6 @@ class Judge:
         """What an error says, in one line and without the key."""
         body = getattr(error, "body", None)
         said = body.get("message") if isinstance(body, dict) else None
-        told = " ".join(str(said or error or type(error).__name__).split())[:300]
-        if self.config.api_key_env:
-            told = told.replace(self._key, "***")
+        told = without_key(str(said or error or type(error).__name__), self._secret)
         status = getattr(error, "status_code", None)
         return f"{status}: {told}" if status and str(status) not in told else told

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForSequenceClassification
 
 from alloy.environments.task import Message
 from alloy.policy import load_model, load_tokenizer, own_device
+from alloy.scorer import AutoScorer
 from alloy.template import encode_conversation
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class RewardModel:
 
     def __init__(self, folder: Path, batch_tokens: int = BATCH_TOKENS) -> None:
         self.tokenizer = load_tokenizer(folder)
-        model = load_model(folder, auto=AutoModelForSequenceClassification)
+        model = load_model(folder, auto=AutoScorer)
         self.model: Any = model.to(own_device()).eval()
         self.batch_tokens = batch_tokens
         self.most = most_tokens(self.model.config, self.tokenizer)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil
 
 from alloy.plan.launch import Launch
 from alloy.plan.layers import AttentionKind, Layer
@@ -9,6 +10,9 @@ from alloy.plan.mamba import Mamba
 from alloy.plan.numerics import Numerics, kept_by_rms_norm
 from alloy.plan.shape import Shape
 from alloy.plan.work import Training
+
+STASH = 5
+"""Tensors that TRL's offloading leaves on a GPU while they are copied (`trl/models/activation_offloading.py`)."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +30,12 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        return self.training.rows * self.training.length
+        """On one device; a sequence may be divided among several."""
+        return ceil(self.training.rows * self.training.length / self.launch.parts)
 
     @property
     def attention(self) -> AttentionKind:
-        # A state-space layer carries its state over a document's border: such batches are padded rows.
-        return (
-            "sdpa"
-            if self.shape.hybrid and self.training.attention == "documents"
-            else self.training.attention
-        )
+        return self.training.attention
 
     @cached_property
     def kept(self) -> list[float]:
@@ -65,7 +65,24 @@ class Batch:
     @property
     def stored(self) -> float:
         """Bytes of all blocks when the head is reached."""
+        if self.training.offloading:
+            return self._on_the_way(len(self.kept))
+        return self._all
+
+    @property
+    def offloaded(self) -> float:
+        """Bytes of them that rest in the machine's memory."""
+        return self._all if self.training.offloading else 0.0
+
+    @property
+    def _all(self) -> float:
         return len(self.kept) * self.inputs if self.training.checkpointing else sum(self.kept)
+
+    def _on_the_way(self, blocks: int) -> float:
+        """Bytes of the first so many blocks that have not left the device yet, or are back already."""
+        if self.training.checkpointing:
+            return self.inputs * min(blocks, STASH)
+        return max(self.kept[:blocks], default=0.0)
 
     @property
     def behind(self) -> float:
@@ -76,6 +93,8 @@ class Batch:
     def alive(self, index: int) -> float:
         """Bytes while block `index` is gone back through: those before it, its own, and what it works with."""
         own = self.kept[index] + self.working[index]
+        if self.training.offloading:
+            return self._on_the_way(index + 1) + own
         before = self.inputs * (index + 1) if self.training.checkpointing else sum(self.kept[:index])
         return before + own
 

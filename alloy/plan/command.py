@@ -103,6 +103,8 @@ def _row(plan: StagePlan, launch: Launch, remedies: dict[str, Remedy | None]) ->
         "active_parameters": shape.active if shape else 0,
         "steps": training.steps if training else 0,
         "sequence_tokens": training.length if training else 0,
+        "precision": training.precision if training else None,
+        "gradient_checkpointing": plan.checkpoints if training else None,
         "tokens": {"trained": compute.trained, "scored": compute.scored, "sampled": compute.sampled},
         "operations": {
             "training": compute.training,

@@ -48,7 +48,7 @@ def compute_of(
     )
     rate = launch.flops * launch.mfu * launch.devices
     return Compute(
-        trained=work.training.tokens(launch.devices) if work.training else 0,
+        trained=work.training.tokens(launch.devices // launch.parts) if work.training else 0,
         scored=sum(scored.tokens for scored in work.scoring),
         sampled=sum(each.tokens for each in work.sampling),
         training=training,
@@ -64,13 +64,12 @@ def training_operations(training: Training, shape: Shape, launch: Launch) -> flo
 
     Source: Kaplan et al. 2020 (arXiv:2001.08361), six operations a weight and token, with attention's added.
     """
-    tokens = training.tokens(launch.devices)
+    tokens = training.tokens(launch.devices // launch.parts)
     headed = tokens * (training.scored or training.length) / training.length
     forward = tokens * shape.operations(training.length) + headed * shape.head_operations
     if training.lora is None:
         return 3 * forward
-    names = None if training.lora.target_modules == "all-linear" else training.lora.target_modules
-    adapter = 2.0 * shape.adapter_parameters(training.lora.rank, names)
+    adapter = 2.0 * shape.adapter_parameters(training.lora)
     return 2 * forward + 3 * tokens * adapter
 
 

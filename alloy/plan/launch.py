@@ -1,6 +1,7 @@
 """On what a recipe would run: devices, their memory and speed, and how weights are divided among them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -29,6 +30,7 @@ class Launch:
         device_memory: bytes; whether a stage fits is not judged when None.
         reserve: share of a device's memory that is left to the driver and to the allocator's gaps.
         cpu: processes on a CPU: fused kernels are not there, and the C library's allocator is.
+        parts: devices that share a sequence.
         offload: what rests in the host's memory: the optimizer's states, or the weights as well.
         flops, bandwidth: of a device, per second: operations at best, bytes of memory.
         mfu: share of `flops` that training reaches, by the model's own operations (Chowdhery et al. 2022,
@@ -41,6 +43,7 @@ class Launch:
     device_memory: int | None = None
     sharding: Sharding = "none"
     offload: Offload = "none"
+    parts: int = 1
     cpu: bool = False
     reserve: float = 0.1
     flops: float = DEVICE_FLOPS
@@ -61,6 +64,8 @@ class Launch:
                 )
         if not 0 <= self.reserve < 1:
             raise InputError(f"--reserve = {self.reserve}: it is a share, from 0 to less than 1.")
+        if self.devices % self.parts:
+            raise InputError(f"--devices = {self.devices}: no multiple of sp_size = {self.parts}.")
         if self.sharding not in SHARDINGS:
             raise InputError(f"--sharding = {self.sharding!r}: choose from {', '.join(SHARDINGS)}.")
         if self.offload == "all" and self.sharding != "zero3":
@@ -107,6 +112,14 @@ def read_accelerate(path: Path) -> dict[str, Any]:
         "devices": int(told.get("num_processes") or 1),
         "cpu": bool(told.get("use_cpu", False)),
     }
+    divided = told.get("parallelism_config") or {}
+    for name in ("cp", "tp"):
+        if int(divided.get(f"parallelism_config_{name}_size", 1)) > 1:
+            where = places.get(("parallelism_config", f"parallelism_config_{name}_size"), str(path))
+            raise InputError(
+                f"{where}: {name}_size: no stage runs under it. Take sp_size, in SFT, or leave it out."
+            )
+    found["parts"] = int(divided.get("parallelism_config_sp_size", 1))
     if kind == "DEEPSPEED":
         return found | _deepspeed(told.get("deepspeed_config") or {}, path, places)
     if kind == "FSDP":
@@ -125,6 +138,11 @@ def _deepspeed(told: dict[str, Any], path: Path, places: Places) -> dict[str, An
         raise InputError(
             f"{where}: deepspeed_config has no zero_stage. Set it here, not in a file of DeepSpeed's."
         )
+    return deepspeed_launch(told)
+
+
+def deepspeed_launch(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Sharding and offload as fields of `Launch`, by the keys of accelerate's `deepspeed_config`."""
     stage = int(told["zero_stage"])
     sharding = {0: "none", 1: "zero2", 2: "zero2", 3: "zero3"}[stage]
     device = {name: str(told.get(f"offload_{name}_device", "none")) for name in ("optimizer", "param")}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from alloy.plan.batch import on_device
+from alloy.plan.batch import Batch, on_device
 from alloy.plan.head import head_bytes, sampled_logits_bytes
 from alloy.plan.launch import Launch
 from alloy.plan.numerics import FLOAT32, Numerics
@@ -38,6 +38,8 @@ class _Stage:
         self.beside += parents if launch.cpu else 0.0
         staying = [s for s in work.sampling if s.beside_training and s.engine == "vllm"]
         self.beside += max((self._vllm(sampling) for sampling in staying), default=0.0)
+        if work.training and self.states:
+            self.host += Batch(shape, work.training, self.states.numerics, launch).offloaded
 
     def memory(self) -> Memory:
         return Memory(tuple(self._phases()), self.host)

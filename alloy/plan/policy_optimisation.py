@@ -17,6 +17,7 @@ def policy_work(config: PolicyOptimisationConfig, launch: Launch) -> Work:
     micro = train.per_device_batch_size
     training = training_of(
         config,
+        launch,
         length=length,
         attention="sdpa",
         micro_batches=ceil(per_step / (micro * launch.devices)),

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from alloy.base import BaseConfig
-from alloy.config import LoraConfig, StageConfig
+from alloy.config import StageConfig
 from alloy.errors import InputError
+from alloy.lora_targets import bypassed
 from alloy.pipeline import Recipe, stage_config
 from alloy.plan.compute import Compute, compute_of
 from alloy.plan.disk import Disk, disk_of
 from alloy.plan.launch import Launch
 from alloy.plan.memory import memory_of
+from alloy.plan.need import by_need
 from alloy.plan.phase import Memory
 from alloy.plan.shape import Shape
 from alloy.plan.source import base_shape, read_shape
@@ -50,22 +52,19 @@ class StagePlan:
         return launch.usable is None or self.memory.peak.bytes <= launch.usable
 
     @property
+    def checkpoints(self) -> bool:
+        """Whether activations are computed twice."""
+        return bool(self.work.training and self.work.training.checkpointing)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         found = [self.shape.note] if self.shape and self.shape.note else []
         if not self.planned:
             found.append(f"{self.package} does not describe its work: it has no plan module")
         lora = self.work.training.lora if self.work.training else None
-        if self.shape and self.shape.hybrid and lora and "out_proj" in _targets(self.shape, lora):
-            found.append(
-                "the stage refuses to start: peft attaches nothing to out_proj of a model with Mamba layers. "
-                "Name others in lora.target_modules"
-            )
+        if self.shape and self.shape.hybrid and lora and (why := bypassed(lora)):
+            found.append(f"the stage refuses to start: {why}")
         return (*found, *self.work.notes)
-
-
-def _targets(shape: Shape, lora: LoraConfig) -> set[str]:
-    names = None if lora.target_modules == "all-linear" else lora.target_modules
-    return {name for found in shape.matrices(names) for name in found}
 
 
 def plan_recipe(recipe: Recipe, runs: Path, launch: Launch, overrides: Sequence[str] = ()) -> list[StagePlan]:
@@ -98,11 +97,11 @@ def plan_stage(
     """
     package = recipe.stages[stage].package
     if isinstance(config, BaseConfig):
-        base, work = base_shape(config), Work(start="")
+        base, work = base_shape(config, recipe.folder), Work(start="")
         made[stage] = base
         return StagePlan(stage, package, config, base, work, disk=disk_of(config, work, base, launch))
     described = _described(package)
-    roles = _Roles(config, recipe.folder, runs, made)
+    roles = Roles(config, recipe.folder, runs, made)
     if described is None:
         made[stage] = roles.shape("parent", optional=True)
         return StagePlan(stage, package, config, made[stage], planned=False)
@@ -111,12 +110,16 @@ def plan_stage(
         refused = f"the stage refuses to start: Muon needs whole matrices, {launch.sharding} divides them"
         work = replace(work, notes=(f"{refused}. Set optim.kind=adamw", *work.notes))
     shape = roles.shape(work.start)
+    if work.training and launch.parts > 1 and (package != "sft" or (shape is not None and shape.hybrid)):
+        refused = "the stage refuses to start: sequences are divided in SFT of models with attention alone"
+        work = replace(work, notes=(f"{refused}. Leave sp_size out", *work.notes))
     made[stage] = None if shape is None or work.makes == "nothing" else shape
     if shape is None:
         return StagePlan(stage, package, config, None, work)
     if work.makes == "scorer":
         shape = made[stage] = shape.as_scorer()
     held = {held.role: roles.shape(held.parent) or shape for held in work.held}
+    work = by_need(work, shape, launch, held)
     return StagePlan(
         stage,
         package,
@@ -142,7 +145,7 @@ def _described(package: str) -> Callable[[Any, Launch], Work] | None:
     return None
 
 
-class _Roles:
+class Roles:
     """The models that a config names, as shapes: of a stage of the recipe, or of a folder or Hub name."""
 
     def __init__(

@@ -83,31 +83,38 @@ def _candidates(plan: StagePlan, launch: Launch) -> Iterator[tuple[tuple[str, ..
     if sampling:
         yield from (((setting,), launch) for setting in _smaller_rollouts(plan))
     yield from ((batch, launch) for batch in batches if batch)
+    # `auto` has it already where that is what helps.
     checkpointing = () if config.train.gradient_checkpointing else ("train.gradient_checkpointing=true",)
     tightest: tuple[str, ...] = (*checkpointing, *_smallest(config))
     if checkpointing:
         yield checkpointing, launch
         yield from (((*checkpointing, *batch), launch) for batch in batches if batch)
+    offloading = _offloading(config, launch)
+    if offloading:
+        yield (*tightest, *offloading), launch
     for changed in _divided(launch, config.optim.kind):
         yield (), changed
         yield checkpointing, changed
         yield from (((*checkpointing, *batch), changed) for batch in batches if batch)
+        if offloading:
+            yield (*tightest, *offloading), changed
         if sampling:
             yield from (((*tightest, setting), changed) for setting in _smaller_rollouts(plan))
     if config.lora is None and config.optim.kind == "adamw":
         for changed in (launch, *_divided(launch, "adamw")):
-            yield (*_adapter(plan), *tightest), changed
+            yield ("lora.rank=16", *tightest), changed
     for setting in _shorter(config):
         for changed in (launch, *_divided(launch, config.optim.kind)):
             yield (*tightest, setting), changed
 
 
-def _adapter(plan: StagePlan) -> tuple[str, ...]:
-    """An adapter on every linear module that peft takes: of a model with Mamba layers not on what they write."""
-    if plan.shape is None or not plan.shape.hybrid:
-        return ("lora.rank=16",)
-    names = {name for found in plan.shape.matrices() for name in found} - {"out_proj"}
-    return ("lora.rank=16", f"lora.target_modules=[{','.join(sorted(names))}]")
+def _offloading(config: TrainingConfig, launch: Launch) -> tuple[str, ...]:
+    """Activations in the machine's memory, for a stage that can."""
+    if launch.cpu or getattr(config.train, "activation_offloading", True):
+        return ()
+    # Without checkpointing everything that a block keeps would have to move.
+    by_need = config.train.gradient_checkpointing == "auto"
+    return (*(("train.gradient_checkpointing=true",) if by_need else ()), "train.activation_offloading=true")
 
 
 def _smaller_batches(config: TrainingConfig) -> Iterator[tuple[str, ...]]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from alloy.config import LoraConfig
+from alloy.lora_targets import goes_onto
 from alloy.plan.layers import Layer, Matrices, numbers
 from alloy.plan.mamba import Mamba
 
@@ -100,22 +102,17 @@ class Shape:
             found += cache.state + kept * (cache.keys * key_bytes + cache.values * value_bytes)
         return found
 
-    def matrices(self, names: Iterable[str] | None = None) -> list[Matrices]:
-        """The linear modules of every layer; those that end in one of the names where some are given."""
-        wanted = None if names is None else tuple(names)
-        return [
-            {
-                name: sizes
-                for name, sizes in layer.matrices.items()
-                if wanted is None or name.rpartition(".")[2] in wanted
-            }
-            for layer in self.layers
-        ]
+    def matrices(self) -> list[Matrices]:
+        """The linear modules of every layer."""
+        return [layer.matrices for layer in self.layers]
 
-    def adapter_parameters(self, rank: int, names: Iterable[str] | None) -> int:
-        """Of a low-rank adapter on linear modules; on all but the head when no names are given."""
+    def adapter_parameters(self, lora: LoraConfig) -> int:
+        """Of a low-rank adapter on the linear modules that it goes onto."""
         return sum(
-            rank * (reads + writes) for found in self.matrices(names) for reads, writes in found.values()
+            lora.rank * (reads + writes)
+            for layer in self.layers
+            for name, (reads, writes) in layer.matrices.items()
+            if goes_onto(lora, name, state_space=isinstance(layer, Mamba))
         )
 
     @cached_property

@@ -101,13 +101,20 @@ def _from_hub(name: str) -> Path:
         ) from None
 
 
-def base_shape(config: BaseConfig) -> Shape:
-    """What a base stage makes: a model of a given shape, or the one in a package's GGUF file.
+def base_shape(config: BaseConfig, beside: Path | None = None) -> Shape:
+    """What a base stage makes: a model of a given shape, the one in a package's GGUF file, or the Hub's.
 
+    Args:
+        beside: as for `read_shape`.
     Raises:
-        InputError: the package is not installed, or its file is none that can be planned.
+        InputError: the package is not installed, or its file or the Hub's model is none that can be planned.
     """
+    if config.source == "hub":
+        assert config.model is not None  # the config's own rule
+        return read_shape(config.model, beside)
     if config.source == "scratch":
+        if config.architecture is not None:
+            return shape_of({**config.architecture, "vocab_size": config.vocabulary}, "architecture")
         assert config.shape is not None  # the config's own rule
         given = config.shape
         return shape_of(

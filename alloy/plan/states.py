@@ -62,8 +62,7 @@ def states_of(shape: Shape, training: Training, launch: Launch) -> States:
     lora, bfloat16 = training.lora, training.precision == "bfloat16"
     trained = total
     if lora is not None:
-        names = None if lora.target_modules == "all-linear" else lora.target_modules
-        trained = shape.adapter_parameters(lora.rank, names)
+        trained = shape.adapter_parameters(lora)
     # DeepSpeed computes in weights of bfloat16 and keeps float32 ones with the optimizer.
     number = 2 if bfloat16 and launch.deepspeed else 4
     frozen = 0 if lora is None else total * (2 if training.bfloat16_base else number)

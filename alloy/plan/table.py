@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from alloy.config import StageConfig, TrainingConfig
 from alloy.plan.launch import Launch
 from alloy.plan.phase import KINDS
 from alloy.plan.recipe import StagePlan
@@ -117,6 +118,7 @@ def _notes(plans: Sequence[StagePlan], launch: Launch) -> list[str]:
             f"In float32 (train.precision): {', '.join(float32)}; a device has fewer operations of those than of "
             "bfloat16, which the times are of."
         )
+    lines += _means(plans, launch)
     if launch.usable is not None:
         lines.append(
             f"Of a device {launch.reserve:.0%} are left to its driver and its allocator (--reserve)."
@@ -130,6 +132,31 @@ def _notes(plans: Sequence[StagePlan], launch: Launch) -> list[str]:
         lines.append(f"In the machine's memory: {size(most)} at most, for each of its devices.")
     lines += [f"{plan.stage}: {note}" for plan in plans for note in plan.notes]
     return lines
+
+
+def _means(plans: Sequence[StagePlan], launch: Launch) -> list[str]:
+    """How training is computed on a GPU, where that follows the device."""
+    if launch.cpu or not any(plan.work.training for plan in plans):
+        return []
+    lines = [
+        "On a GPU: attention by FlashAttention's kernels or PyTorch's own; liger-kernel's fused kernels where it is "
+        "installed (train.fused_kernels), which memory is planned without."
+    ]
+    decided = [plan for plan in plans if _decides_by_need(plan.config)]
+    if decided and launch.usable is None:
+        lines.append(
+            "Gradient checkpointing is decided by the device's memory (train.gradient_checkpointing): planned without; "
+            "--device-memory."
+        )
+    elif decided:
+        on, off = ([p.stage for p in decided if p.checkpoints is told] for told in (True, False))
+        told = [f"{word} in {', '.join(stages)}" for word, stages in (("on", on), ("off", off)) if stages]
+        lines.append(f"Gradient checkpointing by need (train.gradient_checkpointing): {'; '.join(told)}.")
+    return lines
+
+
+def _decides_by_need(config: StageConfig) -> bool:
+    return isinstance(config, TrainingConfig) and config.train.gradient_checkpointing == "auto"
 
 
 def aligned(rows: Sequence[Sequence[str]], *, last_left: bool = False) -> list[str]:

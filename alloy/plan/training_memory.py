@@ -81,7 +81,7 @@ def _at_head(batch: Batch, states: States) -> _Moment:
     """Everything that was kept on the way is there, and the head is gone back through."""
     training = batch.training
     activations = batch.stored + batch.behind
-    positions = training.rows * (training.scored or training.length)
+    positions = training.rows * training.scored if training.scored else batch.tokens
     kinds = {
         "weights": states.weights + states.gathered + batch.copies(len(batch.kept)),
         "gradients": _standing(batch, states) + _head_gradient(batch),

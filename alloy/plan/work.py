@@ -26,8 +26,10 @@ class Training:
         length: tokens of a sequence, at most.
         micro_batches: of one update on one device.
         attention: of the implementations, the one that this stage's batches get.
+        checkpointing: None where the device's memory decides; it counts as off until it has (`alloy.plan.need`).
         bfloat16_base: frozen weights under an adapter rest in bfloat16.
         scored: positions of a sequence whose logits are computed; all when None.
+        offloading: what is kept for the way back rests in the machine's memory.
     """
 
     steps: int
@@ -36,11 +38,12 @@ class Training:
     micro_batches: int
     precision: Precision
     attention: AttentionKind
-    checkpointing: bool
+    checkpointing: bool | None
     optimizer: Literal["adamw", "muon"]
     lora: LoraConfig | None = None
     bfloat16_base: bool = False
     scored: int | None = None
+    offloading: bool = False
 
     def tokens(self, devices: int) -> int:
         """Of all updates on all devices, at most."""
@@ -138,8 +141,16 @@ class Work:
     notes: tuple[str, ...] = ()
 
 
+def planned_precision(precision: str, launch: Launch) -> Precision:
+    """What `train.precision` comes to: devices that recipes are planned for multiply bfloat16."""
+    if precision == "by-device":
+        return "float32" if launch.cpu else "bfloat16"
+    return "float32" if precision == "float32" else "bfloat16"
+
+
 def training_of(
     config: TrainingConfig,
+    launch: Launch,
     *,
     length: int,
     attention: AttentionKind,
@@ -149,19 +160,17 @@ def training_of(
     bfloat16_base: bool = False,
     scored: int | None = None,
 ) -> Training:
-    """The updates of a training stage, by the keys that all of them have.
-
-    `auto` is planned as bfloat16: that is what it is on every device that a recipe is planned for.
-    """
+    """The updates of a training stage, by the keys that all of them have."""
     train = config.train
+    checkpointing = None if train.gradient_checkpointing == "auto" else train.gradient_checkpointing
     return Training(
         steps=train.max_steps if steps is None else steps,
         rows=train.per_device_batch_size if rows is None else rows,
         length=length,
         micro_batches=train.gradient_accumulation_steps if micro_batches is None else micro_batches,
-        precision="float32" if train.precision == "float32" else "bfloat16",
+        precision=planned_precision(train.precision, launch),
         attention=attention,
-        checkpointing=train.gradient_checkpointing,
+        checkpointing=checkpointing,
         optimizer=config.optim.kind,
         lora=config.lora,
         bfloat16_base=bfloat16_base,

@@ -1,4 +1,8 @@
-"""Keys and values: written in place as they come, and kept from one turn of a conversation to the next."""
+"""Keys and values: written in place as they come, and kept from one turn of a conversation to the next.
+
+The state of a state-space layer is not kept: behind the padding of a later turn it would be wrong, as its convolution
+sees the tokens right before. Such a model reads a conversation anew at every turn.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 _ROOM = 64
 """Tokens that a layer makes room for at once."""
@@ -48,6 +52,14 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = (whole[..., :tokens, :] for whole in self._whole)
 
 
+class StateLayer(LinearAttentionLayer):
+    """The state of a state-space layer, whose rows can be taken out as they end: transformers' has no such method."""
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        # It takes as many rows as it is given, in their order.
+        self.reorder_cache(indices)
+
+
 def _room_of(state: Tensor) -> Tensor:
     return state.new_empty((*state.shape[:-2], _ROOM, state.shape[-1]))
 
@@ -55,7 +67,8 @@ def _room_of(state: Tensor) -> Tensor:
 def roomy_cache(config: Any) -> DynamicCache:
     """An empty cache of a model; its layers that keep all keys and values leave room."""
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    ours = {DynamicLayer: RoomyLayer, LinearAttentionLayer: StateLayer}
+    cache.layers = [ours[type(layer)]() if type(layer) in ours else layer for layer in cache.layers]
     return cache
 
 

@@ -9,8 +9,9 @@ generation; this engine asks it for tokens. Every process of a training run may 
 server batches what comes from all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from alloy.errors import InputError, StageError
@@ -36,6 +37,23 @@ def connect(url: str, timeout_seconds: float) -> Any:
         raise StageError(
             f"rollout.server_url = {url}: no vLLM server answers within {timeout_seconds:g} s ({error}). Start "
             "one with `trl vllm-serve --model MODEL`, or raise rollout.server_timeout_seconds."
+        ) from None
+
+
+@contextmanager
+def answering(url: str) -> Iterator[None]:
+    """
+    Raises:
+        StageError: the server stopped answering inside.
+    """
+    import requests
+
+    try:
+        yield
+    except requests.exceptions.RequestException as error:
+        raise StageError(
+            f"the vLLM server at {url} stopped answering ({error}). What it printed says why. Start it, then run the "
+            "same command to go on."
         ) from None
 
 
@@ -84,18 +102,14 @@ class VllmServerEngine(SegmentedEngine):
         return self._max_model_tokens
 
     def _write(self, segments: Sequence[Segment], sampling: Sampling) -> list[Written]:
-        import requests
-
         def ask(segment: Segment) -> Written:
             return self._ask(segment, sampling)
 
-        try:
-            with ThreadPoolExecutor(min(self.concurrency, len(segments))) as pool:
-                return list(pool.map(ask, segments))
-        except requests.exceptions.RequestException as error:
-            raise StageError(
-                f"the vLLM server at {self.client.base_url} stopped answering ({error}). What it printed says why."
-            ) from None
+        with (
+            answering(self.client.base_url),
+            ThreadPoolExecutor(min(self.concurrency, len(segments))) as pool,
+        ):
+            return list(pool.map(ask, segments))
 
     def _ask(self, segment: Segment, sampling: Sampling) -> Written:
         answer = self.client.generate(

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+from alloy.artifact import check_weights
 from alloy.errors import InputError
 
 
-def find_model(name: str) -> tuple[str, str]:
+def find_model(name: str, weights: bool = True) -> tuple[str, str]:
     """Where a model is, for transformers and vLLM, and what it is called.
 
+    Args:
+        weights: whether they are read; of a served model the tokenizer alone is.
     Raises:
-        InputError: a folder without a model, or an adapter.
+        InputError: a folder without a model, with pickled weights only, or an adapter.
     """
     path = Path(name)
     if not path.exists():
@@ -18,6 +21,8 @@ def find_model(name: str) -> tuple[str, str]:
         return name, name
     folder = path / "model" if (path / "model" / "config.json").is_file() else path
     if (folder / "config.json").is_file():
+        if weights:
+            check_weights(folder)
         named = folder.resolve()
         return str(folder), named.parent.name if named.name == "model" else named.name
     if (folder / "adapter_config.json").is_file():

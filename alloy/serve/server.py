@@ -13,6 +13,7 @@ import torch
 from alloy.chat import THINK_CLOSE
 from alloy.command import quiet_libraries
 from alloy.errors import InputError, StageError
+from alloy.parent_death import end_processes_with_this_one
 from alloy.policy import load_tokenizer
 from alloy.rollout.vllm_process import BUDGET_PROCESSOR, engine_dtype, settings_for_cpu
 from alloy.template import chat_template
@@ -27,13 +28,14 @@ def serve(given: Namespace, folder: str, name: str, others: list[str]) -> int:
         others: arguments for vLLM as they were given.
     """
     quiet_libraries()
+    ours = vllm_arguments(given, folder, name)
     try:
         from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
         from vllm.utils.argparse_utils import FlexibleArgumentParser
     except ImportError as error:
         raise StageError(f"vLLM cannot be imported ({error}). Run `make setup`.") from None
-    arguments = vllm_arguments(given, folder, name) + others
-    parsed = make_arg_parser(FlexibleArgumentParser(prog="python -m alloy serve")).parse_args(arguments)
+    parser = make_arg_parser(FlexibleArgumentParser(prog="python -m alloy serve"))
+    parsed = parser.parse_args(ours + others)
     parsed.model = parsed.model_tag
     try:
         validate_parsed_serve_args(parsed)
@@ -52,7 +54,7 @@ def serve(given: Namespace, folder: str, name: str, others: list[str]) -> int:
 
 def vllm_arguments(given: Namespace, folder: str, name: str) -> list[str]:
     """Our flags as vLLM's own."""
-    tokenizer = load_tokenizer(folder)
+    tokenizer, positions = load_tokenizer(folder), _positions(folder)
     plugin = "alloy.serve.vllm_parsers"
     budget = {"thinking_grace": given.grace}
     if given.thinking_budget is not None:
@@ -86,12 +88,12 @@ def vllm_arguments(given: Namespace, folder: str, name: str) -> list[str]:
     dtype = given.dtype or engine_dtype()
     found += ["--dtype", dtype]
     if not torch.cuda.is_available():
-        found += _for_cpu(folder, given)
+        found += _for_cpu(folder, given, positions)
     return found
 
 
-def _for_cpu(folder: str, given: Namespace) -> list[str]:
-    tokens = given.max_model_tokens or _positions(folder)
+def _for_cpu(folder: str, given: Namespace, positions: int) -> list[str]:
+    tokens = given.max_model_tokens or positions
     found = ["--enforce-eager", "--worker-extension-cls", "alloy.serve.worker.OneNumberDraw"]
     for name, value in settings_for_cpu(Path(folder), tokens, given.max_requests).items():
         flag = name.replace("_", "-")
@@ -104,9 +106,16 @@ def _for_cpu(folder: str, given: Namespace) -> list[str]:
 
 
 def _positions(folder: str) -> int:
+    """
+    Raises:
+        InputError: no model there that is known without code of the folder.
+    """
     from transformers import AutoConfig
 
-    config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    try:
+        config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: no model that can be loaded ({str(error).splitlines()[0]}).") from None
     return int(getattr(config, "max_position_embeddings", 4096))
 
 
@@ -119,6 +128,8 @@ async def _serve(arguments: Namespace, name: str) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    # vLLM's processes would go on computing for a server that was killed.
+    end_processes_with_this_one()
     address, sock = setup_server(arguments, reuse_port=False)
     try:
         async with build_async_engine_client(arguments) as engine:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alloy.errors import InputError, StageError
+from alloy.secrets import without_key
 from alloy.simulate.config import EndpointConfig, RoleConfig
 from alloy.simulate.reading import plain_text, split_thinking
 
@@ -225,7 +226,7 @@ def _reply(data: Any) -> Reply:
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise ValueError(f"what came is no chat completion: {str(data)[:120]!r}")
+        raise ValueError(f"what came is no chat completion: {data!r}")
     thinking, text = split_thinking(plain_text(message.get("content")))
     thinking = plain_text(message.get("reasoning_content") or message.get("reasoning")).strip() or thinking
     listed = message.get("tool_calls")
@@ -263,12 +264,10 @@ def _told(error: Exception, config: EndpointConfig) -> str:
     """What an error says, in one line and without the key."""
     body = getattr(error, "body", None)
     said = body.get("message") if isinstance(body, dict) else None
-    told = " ".join(str(said or error or type(error).__name__).split())[:300]
+    told = str(said or error or type(error).__name__)
     status = getattr(error, "status_code", None)
-    key = os.environ.get(config.api_key_env or "")
-    if key:
-        told = told.replace(key, "***")
     cause = error.__cause__
     if cause is not None and status is None:
-        told = f"{told.rstrip('.')}: {str(cause) or type(cause).__name__}"[:300]
+        told = f"{told.rstrip('.')}: {str(cause) or type(cause).__name__}"
+    told = without_key(told, os.environ.get(config.api_key_env or ""))
     return f"{status}: {told}" if status and str(status) not in told else told

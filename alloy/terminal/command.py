@@ -91,7 +91,7 @@ def _server(given: Namespace) -> Writer:
     if given.model and not served.keeps_budgets:
         from alloy.policy import load_tokenizer
 
-        tokenizer = load_tokenizer(find_model(given.model)[0])
+        tokenizer = load_tokenizer(find_model(given.model, weights=False)[0])
     return RemoteWriter(served, tokenizer, given.grace)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alloy.errors import InputError
+from alloy.named import load_named
 from alloy.verify.schema_errors import explain
 from alloy.verify.verdict import Verdict
 
@@ -247,13 +248,9 @@ def resolve(name: str) -> Judge:
     """
     if name in VERIFIERS:
         return VERIFIERS[name]
-    module, colon, function = name.partition(":")
-    if not colon:
+    if ":" not in name:
         raise InputError(f"{name!r} is no verifier. Known: {', '.join(sorted(VERIFIERS))}.")
-    try:
-        return cast(Judge, getattr(importlib.import_module(module), function))
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{name!r} is no verifier: {error}.") from None
+    return cast(Judge, load_named(name, "verifier"))
 
 
 def prepare(name: str) -> None:

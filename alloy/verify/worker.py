@@ -8,7 +8,6 @@ worker reads the end of its own socket).
 """
 
 import contextlib
-import ctypes
 import gc
 import mmap
 import os
@@ -16,12 +15,12 @@ import resource
 import signal
 import socket
 import struct
-import sys
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from alloy.parent_death import end_with
 from alloy.verify.registry import judge_row, prepare
 from alloy.verify.verdict import Verdict
 
@@ -86,11 +85,7 @@ def _become_worker(nursery_pid: int) -> None:
     if soft == resource.RLIM_INFINITY or soft > MEMORY_BYTES:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    if sys.platform == "linux":
-        die_with_parent = 1
-        ctypes.CDLL(None).prctl(die_with_parent, signal.SIGKILL)
-        if os.getppid() != nursery_pid:
-            os._exit(0)
+    end_with(nursery_pid)
 
 
 def work(connection: Connection, progress: Progress) -> None:

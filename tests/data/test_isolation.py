@@ -147,6 +147,8 @@ def test_a_flat_batch_by_hand() -> None:
     assert batch["labels"].tolist() == [[-100, 6, 7, -100, 9]]
     assert batch["position_ids"].tolist() == [[0, 0, 1, 0, 1]]
     assert batch["cu_seq_lens_q"].tolist() == [0, 1, 3, 5]
+    assert batch["seq_idx"].tolist() == [[0, 1, 1, 2, 2]]
+    assert batch["seq_idx"].dtype == torch.int32
     assert (batch["max_length_q"], batch["cu_seq_lens_q"].dtype) == (2, torch.int32)
 
 
@@ -205,7 +207,7 @@ def softcapped() -> Any:
         (mistral_with_a_window, NAME, FlatCollator),
         (experts, NAME, FlatCollator),
         (softcapped, "eager", PackedCollator),
-        (hybrid, "sdpa", type(None)),
+        (hybrid, NAME, FlatCollator),
     ],
 )
 @pytest.mark.parametrize("seed", [0, 1])

@@ -364,7 +364,8 @@ def test_a_blend_within_a_blend_keeps_its_proportions(tiny_tokenizer: Any, tmp_p
     assert counts["a"] + counts.get("b", 0) == 11  # of 111
     shared = DataConfig(sources=[SourceConfig(path=c), blended(tmp_path, "x.yaml", *nine_to_one, share=0.2)])
     counts = taken(prepare(shared, tiny_tokenizer, 200, 0), tiny_tokenizer)
-    assert counts["a"] + counts["b"] == 25  # a fifth of 125
+    # Which rows are taken depends on where the files lie: of a tenth there may be none.
+    assert counts["a"] + counts.get("b", 0) == 25  # a fifth of 125
 
 
 @pytest.mark.parametrize(
@@ -524,7 +525,7 @@ def test_no_row_is_a_crash(tiny_tokenizer: Any, line: bytes) -> None:
 
 # These have no data of their own.
 @pytest.mark.parametrize(
-    "name", sorted(set(ENVIRONMENTS) - {"benchmark", "problems", "prompts", "trl", "workbench"})
+    "name", sorted(set(ENVIRONMENTS) - {"benchmark", "instructed", "problems", "prompts", "trl", "workbench"})
 )
 def test_every_demonstration_passes_the_checks(name: str, tiny_tokenizer: Any, tmp_path: Path) -> None:
     source = SourceConfig(environment=name, rows=40)

@@ -4,13 +4,35 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor
 
+COMPILED_WITHIN = 180
+"""Seconds."""
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
+
+
+def environment() -> dict[str, str]:
+    """Of a launch on a CPU.
+
+    A process that was killed while it compiled DeepSpeed's kernels leaves a lock that others wait for without
+    end. What is compiled here lies apart, and such a lock is taken away.
+    """
+    compiled = Path(tempfile.gettempdir()) / f"alloy-tests-kernels-{os.getuid()}"
+    for lock in compiled.glob("*/lock"):
+        if time.time() - lock.stat().st_mtime > COMPILED_WITHIN:
+            lock.unlink(missing_ok=True)
+    return {
+        **os.environ,
+        "DS_ACCELERATOR": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "TORCH_EXTENSIONS_DIR": str(compiled),
+    }
 
 
 def launch(config: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -21,7 +43,7 @@ def launch(config: str, *arguments: str, check: bool = True) -> subprocess.Compl
         text=True,
         timeout=280,
         check=False,
-        env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+        env=environment(),
     )
     if check:
         assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"

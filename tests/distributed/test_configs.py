@@ -21,6 +21,8 @@ PLANNED = {
     "cpu-ddp": Launch(2, cpu=True),
     "cpu-zero2": Launch(2, sharding="zero2", cpu=True),
     "cpu-zero3": Launch(2, sharding="zero3", cpu=True),
+    "zero3-sp": Launch(8, sharding="zero3", parts=2),
+    "cpu-zero3-sp": Launch(2, sharding="zero3", parts=2, cpu=True),
 }
 
 

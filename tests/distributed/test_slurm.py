@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.distributed.launching import environment
+
 SRUN = """#!/bin/bash
 # Stands for srun: a task a node, the first that fails ends it.
 shift
@@ -40,10 +42,9 @@ def test_a_stage_on_two_nodes(started: Path, tmp_path: Path, sharding: str) -> N
         ["bash", "configs/accelerate/slurm.sh", "sft", "configs/micro/sft-1.yaml",
          f"parent={started / 'base'}", f"output={tmp_path / 'sft'}", "train.max_steps=2"],
         capture_output=True, text=True, timeout=280, check=False,
-        env={**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "PYTHON": sys.executable,
+        env={**environment(), "PATH": f"{commands}:{os.environ['PATH']}", "PYTHON": sys.executable,
              "ACCELERATE": f"configs/accelerate/{sharding}.yaml", "SLURM_JOB_NODELIST": "n[0-1]",
-             "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "1", "PORT": str(port),
-             "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+             "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "1", "PORT": str(port)},
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     artifact = json.loads((tmp_path / "sft" / "artifact.json").read_text())

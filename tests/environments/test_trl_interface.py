@@ -646,12 +646,12 @@ LIMIT = 7
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
-        ("WordGuess", "environment = 'WordGuess': name a class of yours, package.module:Class."),
-        (None, "environment = None: name a class of yours"),
-        (":A", "environment = ':A': name a class of yours"),
-        ("no_such_module:A", "No module named 'no_such_module'. Name it package.module:Class, and put it on PYTHONPATH."),
-        (f"{__name__}:A", f"module '{__name__}' has no attribute 'A'. Name it package.module:Class"),
-        (f"{__name__}:LIMIT", "it is int, a class is needed. Name one."),
+        ("WordGuess", "environment = 'WordGuess': name one of yours, package.module:Name."),
+        (None, "environment = None: name one of yours"),
+        (":A", "environment = ':A': name one of yours"),
+        ("no_such_module:A", "No module named 'no_such_module'. Name it package.module:Name, and put it on PYTHONPATH."),
+        (f"{__name__}:A", f"module '{__name__}' has no attribute 'A'. Name it package.module:Name"),
+        (f"{__name__}:LIMIT", "it is int, and a class or a function is needed. Name one."),
         (named(NoReset), ":NoReset: there is no reset. Give it a method reset(self, ...) that takes a row's columns"),
         (named(NoReward), ":NoReward: there is no get_reward, and Alloy takes no reward function beside a class. Give it"),
         (named(NoTool), ":NoTool: there is no public method, so nothing can be called. Give it one a tool."),
@@ -761,7 +761,7 @@ def test_the_fingerprint_is_of_the_module_and_the_rows(
             {"environment": "small_a:Small", "path": "none.jsonl"},
             "path: none.jsonl: there is no such file",
         ),
-        (options, "environment = None: name a class of yours"),
+        (options, "environment = None: name one of yours"),
     ):
         with pytest.raises(InputError) as caught:
             fingerprint_environment("trl", wrong)

@@ -107,14 +107,16 @@ def test_an_adapter() -> None:
     [
         ("llama", None),
         ("llama", ["q_proj", "down_proj"]),
+        ("nemotron_h", None),
         ("nemotron_h", ["in_proj", "o_proj", "up_proj", "fc1_latent_proj"]),
     ],
 )
 def test_adapter_parameters_are_those_of_peft(kind: str, names: list[str] | None) -> None:
-    """peft attaches nothing to `out_proj` of a model with Mamba layers, so that all-linear is refused there."""
-    from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
 
+    from alloy.adapter import lora_to_peft
+
+    lora = LoraConfig(rank=3, target_modules=names or "all-linear")
     config: Any = LlamaConfig(**{k: v for k, v in TINY.items() if k != "model_type"})
     if kind == "nemotron_h":
         config = NemotronHConfig(
@@ -125,10 +127,9 @@ def test_adapter_parameters_are_those_of_peft(kind: str, names: list[str] | None
         )  # fmt: skip
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-        given = PeftConfig(r=3, target_modules=names or "all-linear", task_type="CAUSAL_LM")
-        adapted = get_peft_model(model, given)
+        adapted = get_peft_model(model, lora_to_peft(lora, model))
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-    assert shape_of(config.to_dict(), "x").adapter_parameters(3, names) == trained
+    assert shape_of(config.to_dict(), "x").adapter_parameters(lora) == trained
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
@@ -308,7 +309,7 @@ def test_the_peak_is_the_largest_moment_not_the_sum_of_kinds() -> None:
     assert memory.most("gradients") == 1200
 
 
-def test_a_hybrid_is_padded_and_its_reference_path_is_a_cpu_s(tmp_path: Path) -> None:
+def test_a_hybrid_keeps_documents_apart_and_its_reference_path_is_a_cpu_s(tmp_path: Path) -> None:
     hybrid = shape_of(
         {"model_type": "nemotron_h", "vocab_size": 10, "hidden_size": 8, "hybrid_override_pattern": "M*",
          "num_attention_heads": 2, "head_dim": 4, "mamba_num_heads": 4, "mamba_head_dim": 4, "n_groups": 2,
@@ -321,5 +322,5 @@ def test_a_hybrid_is_padded_and_its_reference_path_is_a_cpu_s(tmp_path: Path) ->
     )
     assert on_cpu["activations"] > 1.5 * on_gpu["activations"]
     mixer, attention = (block[0] for block in hybrid.blocks)
-    kept = mixer.kept(FLOAT32, "sdpa", 8) + attention.kept(FLOAT32, "sdpa", 8)
+    kept = mixer.kept(FLOAT32, "documents", 8) + attention.kept(FLOAT32, "documents", 8)
     assert on_gpu["activations"] == 16 * (kept + 4 * 8 * 3 + 4)

@@ -238,9 +238,9 @@ def test_an_adapter_that_peft_refuses_is_told(tmp_path: Path) -> None:
         mamba_head_dim=4, n_groups=1, ssm_state_size=3,
     )  # fmt: skip
     recipe = write(tmp_path / "recipe", "stages: {a: {package: sft}}\n", a=f"model: {hybrid}\n{SFT}")
-    refused = planned(recipe, None, "a.lora.rank=2")["a"].notes
-    assert refused[0].startswith("the stage refuses to start: peft attaches nothing to out_proj")
-    assert not planned(recipe, None, "a.lora={rank: 2, target_modules: [in_proj]}")["a"].notes
+    refused = planned(recipe, None, "a.lora={rank: 2, target_modules: [in_proj, out_proj]}")["a"].notes
+    assert refused[0].startswith("the stage refuses to start: lora.target_modules names out_proj")
+    assert not planned(recipe, None, "a.lora.rank=2")["a"].notes
 
 
 def test_muon_under_a_sharding_that_refuses_it(tmp_path: Path) -> None:

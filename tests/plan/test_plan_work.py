@@ -200,10 +200,10 @@ def test_evaluation_measures_every_model() -> None:
 
 def test_conversations_that_go_on_are_those_with_a_world() -> None:
     """Environments without files make a task here, and say whether a world stands behind it."""
-    from alloy.environments.registry import _READS_FILES, make_environment
+    from alloy.environments.registry import READS_FILES, make_environment
 
     for name in ENVIRONMENTS:
-        if name in _READS_FILES or name == "python":  # `python` needs a sandbox to open one
+        if name in READS_FILES or name == "python":  # `python` needs a sandbox to open one
             continue
         environment = make_environment(name)
         worlds = [environment.open(task) is not None for task in environment.tasks("train", 8, 0)]

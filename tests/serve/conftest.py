@@ -2,11 +2,13 @@
 
 import importlib.util
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from counting import WEATHER, conversations
+from living_processes import gone, living, status_of
 from vllm_served import started
 
 INSTALLED = importlib.util.find_spec("vllm") is not None
@@ -58,7 +60,10 @@ def taught_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(taught_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`python -m alloy serve` over the taught model, in float32, with a key: its address."""
+    """`python -m alloy serve` over the taught model, in float32, with a key: its address.
+
+    At the end it is killed, and nothing that it started may outlive it.
+    """
     if not INSTALLED and os.environ.get("ALLOY_REQUIRE_ALL") == "1":
         pytest.fail("vllm is not installed: make setup installs it", pytrace=False)
     if not INSTALLED:
@@ -67,5 +72,11 @@ def server(taught_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         *("alloy", "serve", str(taught_folder)),
         *("--api-key", "sesame", "--grace", "6", "--max-requests", "16", "--dtype", "float32"),
     ]
-    with started(arguments, tmp_path_factory.mktemp("server")) as address:
+    scratch = tmp_path_factory.mktemp("server")
+    with started(arguments, scratch, ALLOY_TEST_SERVER=str(scratch)) as address:
         yield f"{address}/v1"
+        every = living("ALLOY_TEST_SERVER", str(scratch))
+        (server,) = [pid for pid in every if status_of(pid, "PPid") == os.getpid()]
+        assert len(every) > 1, "the engine is a process of its own"
+        os.kill(server, signal.SIGKILL)
+        assert gone("ALLOY_TEST_SERVER", str(scratch)), "a process outlived the server that had started it"

@@ -19,6 +19,10 @@ def test_a_model_is_a_run_folder_a_model_folder_or_a_name(tmp_path: Path) -> Non
     run = tmp_path / "sft-3"
     (run / "model").mkdir(parents=True)
     (run / "model" / "config.json").write_text("{}")
+    assert find_model(str(run), weights=False) == (str(run / "model"), "sft-3")
+    with pytest.raises(InputError, match=r"no \*\.safetensors in it"):
+        find_model(str(run))
+    (run / "model" / "model.safetensors").touch()
     assert find_model(str(run)) == (str(run / "model"), "sft-3")
     assert find_model(str(run / "model")) == (str(run / "model"), "sft-3")
     assert find_model("Qwen/Qwen3-8B") == ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B")

@@ -112,13 +112,29 @@ def hybrid_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def test_a_hybrid_model_is_refused_packing_with_the_remedy(hybrid_folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def leaking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a model whose layers take documents neither by their borders nor as rows."""
+    monkeypatch.setattr("alloy.attention.lay_documents_out", lambda model: [])
+
+
+@pytest.mark.usefixtures("leaking")
+def test_a_model_that_would_leak_is_refused_packing_with_the_remedy(
+    hybrid_folder: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError) as caught:
         run(config(hybrid_folder, tmp_path / "run"))
     assert "documents of one sequence would see each other" in str(caught.value)
     assert "Set data.packing=none" in str(caught.value)
 
 
+@pytest.mark.usefixtures("leaking")
 def test_the_remedy_works(hybrid_folder: Path, tmp_path: Path) -> None:
     done = run(config(hybrid_folder, tmp_path / "run", data={"packing": "none"}, train={"max_steps": 2}))
+    assert done.metrics["loss"] > 0
+
+
+def test_a_hybrid_packs(hybrid_folder: Path, tmp_path: Path) -> None:
+    done = run(config(hybrid_folder, tmp_path / "run", train={"max_steps": 2}))
+    assert done.metrics["data/examples"] > done.metrics["data/sequences"]
     assert done.metrics["loss"] > 0

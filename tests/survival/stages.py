@@ -1,6 +1,7 @@
 """Micro's training stages, run in this process on what a whole run of micro left."""
 
 import importlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,3 +44,13 @@ def run_stage(name: str, micro: Path, output: Path, *overrides: str) -> Artifact
 def weights(folder: Path, name: str) -> str:
     """The fingerprint of what a stage trained."""
     return read_artifact(folder / STAGES[name].part).fingerprints["weights"]
+
+
+CLOCKS = ("second", "time", "per_s", "memory")
+
+
+def logged(folder: Path, name: str) -> list[dict[str, Any]]:
+    """What a stage logged while it trained, without what clocks say."""
+    lines = (folder / STAGES[name].part / "metrics.jsonl").read_text().splitlines()
+    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    return [{key: row[key] for key in row if not any(clock in key for clock in CLOCKS)} for row in rows]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stages import STAGES, run_stage, weights
+from stages import STAGES, logged, run_stage, weights
 
 from alloy.checkpoints import broken, checkpoints
 from alloy.errors import InputError
@@ -23,11 +23,17 @@ def tell_to_end(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_told_in_a_step_it_ends_after_it_and_goes_on_to_the_same_weights(
+def test_told_in_a_step_it_ends_after_it_and_goes_on_to_the_same_weights_and_log(
     micro_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """No checkpoints are asked for: the one there is is the signal's."""
-    folder = tmp_path / "r" / name
+    from alloy.rl import PolicyTrainer
+
+    folder, log = tmp_path / "r" / name, PolicyTrainer._log_rollouts
+
+    def told(*given: Any, **named: Any) -> None:
+        tell_to_end()
+        log(*given, **named)
 
     def on_step_begin(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 0:
@@ -36,7 +42,7 @@ def test_told_in_a_step_it_ends_after_it_and_goes_on_to_the_same_weights(
     with monkeypatch.context() as patch:
         if name in ("grpo", "rlhf"):
             # In the middle of the rollouts.
-            patch.setattr("alloy.rl.PolicyTrainer._log_rollouts", tell_to_end)
+            patch.setattr(PolicyTrainer, "_log_rollouts", told)
         else:
             patch.setattr(RunCallback, "on_step_begin", on_step_begin)
         with (
@@ -50,6 +56,8 @@ def test_told_in_a_step_it_ends_after_it_and_goes_on_to_the_same_weights(
     assert not (part / "artifact.json").exists()
     run_stage(name, micro_runs, folder)
     assert weights(folder, name) == weights(micro_runs / name, name)
+    # Between two lines of the log, too: what is said of the updates before the signal is not lost.
+    assert logged(folder, name) == logged(micro_runs / name, name)
 
 
 def test_where_no_step_ends_it_ends_at_once_and_keeps_what_was_saved(
