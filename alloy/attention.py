@@ -18,7 +18,7 @@ from alloy.data.collate import FlatCollator, PackedCollator
 from alloy.policy import own_device
 from alloy.sharding import usable
 from alloy.stage import say
-from alloy.state_space import lay_documents_out, mixers, where_its_kernels_run
+from alloy.state_space import go_where_their_kernels_run, lay_documents_end_to_end, lay_documents_out, mixers
 
 NAME = "documents"
 VARLEN = "documents-varlen"
@@ -82,47 +82,33 @@ def varlen_within_documents(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    cu_seq_lens_q: Tensor | None = None,
-    max_length_q: int | None = None,
-    sliding_window: int | None = None,
-    **other: Any,
+    **named: Any,
 ) -> tuple[Tensor, None]:
     """`attend_within_documents` by FlashAttention's kernels; by itself for what they do not take.
 
     Args:
-        max_length_q: tokens of the longest document; T when None.
+        named: as it has them, and `max_length_q`: tokens of the longest document; T when not given.
     """
-    half = _half(query)
-    takes = half is not None and dropout == 0 and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256
-    unknown = any(other.get(name) is not None for name in ("softcap", "s_aux"))
-    if not takes or query.shape[0] != 1 or attention_mask is not None or unknown or cu_seq_lens_q is None:
-        return attend_within_documents(
-            module,
-            query,
-            key,
-            value,
-            attention_mask,
-            scaling,
-            dropout,
-            cu_seq_lens_q,
-            sliding_window,
-            **other,
-        )
-    longest = max_length_q or query.shape[2]
+    borders, window, half = named.get("cu_seq_lens_q"), named.get("sliding_window"), _half(query)
+    takes = (
+        half is not None and not named.get("dropout") and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256
+    )
+    unknown = any(named.get(name) is not None for name in ("softcap", "s_aux"))
+    if not takes or query.shape[0] != 1 or attention_mask is not None or unknown or borders is None:
+        return attend_within_documents(module, query, key, value, attention_mask, **named)
+    longest = named.get("max_length_q") or query.shape[2]
     # A window counts the positions before one's own.
-    before = -1 if sliding_window is None else sliding_window - 1
+    before = -1 if window is None else window - 1
     queries, keys, values = (part[0].transpose(0, 1).to(half).contiguous() for part in (query, key, value))
     attended = varlen_attn(
         queries,
         keys,
         values,
-        cu_seq_lens_q,
-        cu_seq_lens_q,
+        borders,
+        borders,
         longest,
         longest,
-        scale=scaling,
+        scale=named.get("scaling"),
         window_size=(before, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
@@ -155,7 +141,7 @@ def keep_documents_apart(model: Any, pad_token_id: int, bfloat16: bool = False) 
     does not implement, the model's own with restarting positions, from which transformers builds the mask; for
     state-space layers whose kernels do not know where a document begins, each document as a row of its own.
     """
-    where_its_kernels_run(model)
+    go_where_their_kernels_run(model)
     for name, collate in (
         (NAME, FlatCollator()),
         ("sdpa", PackedCollator(pad_token_id)),
@@ -165,12 +151,10 @@ def keep_documents_apart(model: Any, pad_token_id: int, bfloat16: bool = False) 
             if name == NAME:
                 _use_kernels(model, bfloat16)
             return collate
-    hooks = lay_documents_out(model)
-    if hooks and _works(model, NAME, FlatCollator()):
+    if lay_documents_out(model) and _works(model, NAME, FlatCollator()):
         _use_kernels(model, bfloat16)
         return FlatCollator()
-    for hook in hooks:
-        hook.remove()
+    lay_documents_end_to_end(model)
     model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
     return None
 
@@ -227,7 +211,10 @@ def _works(model: Any, name: str, collate: Any) -> bool:
         own = _logits(model, PackedCollator(0), [document])
         model.set_attn_implementation(name)
         return _close(alone, own)
-    except Exception:  # a kind of attention that is not implemented, arguments that a model does not take
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError):
+        # A kind of attention that is not implemented, arguments or shapes that a model does not take.
         return False
     finally:
         model.train(training)

@@ -213,7 +213,7 @@ def fetch(named: str, revision: str | None, template: str) -> tuple[Any, Any]:
     """A model of the Hub or of a folder in bfloat16, and its tokenizer.
 
     Raises:
-        InputError: there is none, or none with a chat template where its own is wanted.
+        InputError: there is none, none with a tokenizer, or none with a chat template where its own is wanted.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -227,7 +227,13 @@ def fetch(named: str, revision: str | None, template: str) -> tuple[Any, Any]:
                 f"{named}: neither a folder nor a model that the Hub gives ({str(error).strip().splitlines()[0]}). "
                 "Correct model or revision; a gated one wants HF_TOKEN."
             ) from None
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # a file without its keys is a KeyError, and what else a library makes of it
+        first = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"{named}: no tokenizer that can be loaded ({first}). Name a model with a tokenizer.json."
+        ) from None
     if template == "own" and tokenizer.chat_template is None:
         raise InputError(f"{named}: it has no chat template. Set template=alloy.")
     model = load_model(folder, "bfloat16")
@@ -246,7 +252,8 @@ def teach_chat_format(model: Any, tokenizer: PreTrainedTokenizerFast, multiple: 
         multiple: rows of an embedding that has to grow are a multiple of it: matrices of odd sizes are slow.
     """
     pieces = {tag: tokenizer.encode(tag, add_special_tokens=False) for tag in (*SPECIAL_TOKENS, *TAG_TOKENS)}
-    missing_special = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
+    known = tokenizer.get_vocab()
+    missing_special = [token for token in SPECIAL_TOKENS if token not in known]
     tokenizer.add_special_tokens(
         {"additional_special_tokens": missing_special}, replace_extra_special_tokens=False
     )
@@ -255,14 +262,13 @@ def teach_chat_format(model: Any, tokenizer: PreTrainedTokenizerFast, multiple: 
     tokenizer.eos_token, tokenizer.pad_token = TURN_CLOSE, PAD
     tokenizer.padding_side = "left"
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        before = model.get_input_embeddings().num_embeddings
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=multiple, mean_resizing=True)
-        with torch.no_grad():
-            for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-                for tag, ids in pieces.items():
-                    new = tokenizer.convert_tokens_to_ids(tag)
-                    if new >= before:
-                        layer.weight[new] = layer.weight[ids].mean(dim=0)
+    # Also where nothing grew: many models have rows to spare, which nothing has trained.
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            for tag, ids in pieces.items():
+                if tag not in known and ids:
+                    layer.weight[tokenizer.convert_tokens_to_ids(tag)] = layer.weight[ids].mean(dim=0)
     for config in (model.config, model.generation_config):
         config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
         config.bos_token_id = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from alloy import mamba_kernels
 from alloy.config import TrainingConfig
 from alloy.errors import InputError
 from alloy.kernels import PACKAGE, installed_version, known_architectures
@@ -19,6 +20,7 @@ from alloy.plan.recipe import Roles
 from alloy.plan.shape import Shape
 from alloy.plan.table import size
 from alloy.plan.work import Work
+from alloy.precision import is_bfloat16
 from alloy.stage import say
 
 TrainingConfigT = TypeVar("TrainingConfigT", bound=TrainingConfig)
@@ -34,6 +36,7 @@ class Device:
         bfloat16: whether the hardware multiplies it.
         liger: version of liger-kernel; None where it is not installed.
         known: architectures (`model_type`) that liger-kernel has kernels for.
+        mamba: whether Mamba's kernels are installed.
     """
 
     gpu: str | None
@@ -41,6 +44,7 @@ class Device:
     bfloat16: bool = False
     liger: str | None = None
     known: frozenset[str] = frozenset()
+    mamba: bool = False
 
 
 def here() -> Device:
@@ -55,7 +59,8 @@ def here() -> Device:
     told = torch.cuda.get_device_properties(own_device())
     liger = installed_version()
     known = known_architectures() if liger is not None else frozenset[str]()
-    return Device(told.name, min(gathered([told.total_memory])), multiplies_bfloat16(), liger, known)
+    memory = min(gathered([told.total_memory]))
+    return Device(told.name, memory, multiplies_bfloat16(), liger, known, mamba_kernels.installed())
 
 
 @dataclass(frozen=True)
@@ -127,11 +132,11 @@ def settle(
         work: the stage's description of what it does, of its `plan` module.
         device: the one that is there when not given.
     Raises:
-        InputError: fused kernels are asked for where they cannot be had.
+        InputError: fused kernels are asked for where they cannot be had, or Mamba's are missing and the reference would
+            need more memory than there is.
     """
     device = device or here()
-    asked = ("auto", "by-device") if device.gpu else ("auto",)
-    half = config.train.precision == "bfloat16" or (config.train.precision in asked and device.bfloat16)
+    half = is_bfloat16(config.train.precision, gpu=device.gpu is not None, multiplied=device.bfloat16)
     settled = _with(config, precision="bfloat16" if half else "float32")
     shape, need = _need(settled, work, device)
     kernels = fused_kernels(config.train.fused_kernels, device, shape.architecture if shape else None)
@@ -168,4 +173,7 @@ def _need(
         held = {each.role: roles.shape(each.parent) or shape for each in done.held}
     except InputError:
         return None, None
+    if not device.mamba and shape.hybrid:
+        shape, held = shape.by_reference(), {role: each.by_reference() for role, each in held.items()}
+        say(f"  {mamba_kernels.told_without(shape, done, launch)}")
     return shape, need_of(done, shape, launch, held)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from alloy.artifact import is_main_process, publish_folder
 from alloy.chat import TEMPLATE
 from alloy.errors import InputError
+from alloy.precision import is_bfloat16
 from alloy.sharding import is_divided, merged, whole_models
 from alloy.time_steps import limit_as_the_config_says
 
@@ -30,8 +31,7 @@ def multiplies_bfloat16() -> bool:
 
 def computes_bfloat16(precision: str) -> bool:
     """What `train.precision` means on this machine."""
-    asked = precision == "auto" or (precision == "by-device" and torch.cuda.is_available())
-    return precision == "bfloat16" or (asked and multiplies_bfloat16())
+    return is_bfloat16(precision, gpu=torch.cuda.is_available(), multiplied=multiplies_bfloat16())
 
 
 def own_device() -> str:

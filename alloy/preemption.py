@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from alloy.artifact import is_main_process, world_size
+from alloy.divisions import parts
 from alloy.errors import InputError
 
 GRACE = "ALLOY_GRACE_SECONDS"
@@ -128,11 +129,18 @@ def told_with_checkpoint(step: int) -> str:
     return f"stopped by SIGTERM: step {step} is saved. {_go_on()}"
 
 
+def told_without_checkpoint() -> str:
+    _state.ended = True
+    return f"stopped by SIGTERM: nothing of it is saved. {_go_on()}"
+
+
 def told_at_once() -> str:
     return f"stopped by SIGTERM: what was saved before is kept. {_go_on()}"
 
 
 def _go_on() -> str:
+    if parts() > 1:
+        return "With sp_size no run goes on from a checkpoint: the same launch begins again."
     if world_size() > 1:
         return "Start the same launch again to go on from there."
     return f"To go on from there: {shlex.join(sys.orig_argv)}"

@@ -15,7 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig
 
 from alloy.attention import attend_within_documents, varlen_within_documents, varlen_works
 from alloy.data.collate import FlatCollator
-from alloy.divisions import parts
+from alloy.divisions import parts, why_no_checkpoints, why_undivided
 from alloy.errors import InputError
 from alloy.policy import own_device
 
@@ -81,26 +81,26 @@ class DividedCollator:
         return found
 
 
-def check_divisible(folder: Path) -> None:
+def check_divisible(folder: Path, save_steps: int | None = None) -> None:
     """Refuse a model whose sequences cannot be divided, before anything of it is loaded.
 
+    Args:
+        save_steps: updates between the checkpoints that the config asks for.
     Raises:
-        InputError: it carries a state along the sequence, sees a window of it, or has too few heads.
+        InputError: it carries a state along the sequence, sees a window of it, or its heads cannot be shared out; or
+            checkpoints are asked for.
     """
     if parts() == 1:
         return
+    if save_steps is not None:
+        raise InputError(why_no_checkpoints())
     config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
     others = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"})
-    if others or getattr(config, "sliding_window", None):
-        raise InputError(
-            f"{folder}: sp_size: sequences of a model with layers of {', '.join(others) or 'a sliding window'} cannot be "
-            "divided among GPUs: what they carry along the sequence would stop where a GPU's part ends. Launch without "
-            "parallelism_config, and set train.activation_offloading=true for long sequences."
-        )
-    if config.num_attention_heads % parts():
-        raise InputError(
-            f"{folder}: sp_size = {parts()}: its {config.num_attention_heads} heads are no multiple of it. Take a divisor."
-        )
+    if not others and getattr(config, "sliding_window", None):
+        others = ["a sliding window"]
+    heads = config.num_attention_heads
+    if why := why_undivided(parts(), others, heads, getattr(config, "num_key_value_heads", None) or heads):
+        raise InputError(f"{folder}: {why}")
 
 
 def divide_sequences(model: Any, collate: Any, tokens: int, pad_token_id: int) -> Any:

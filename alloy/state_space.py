@@ -1,4 +1,4 @@
-"""State-space layers (Mamba-2) that stay within their document.
+"""State-space layers (Mamba-2, gated delta rule) that stay within their document.
 
 Such a layer hands a state from token to token, and its convolution sees the tokens before: over the border of a
 document too, where a row holds several. The kernels on a GPU (`mamba_ssm`, `causal_conv1d`) begin anew where
@@ -8,10 +8,10 @@ Source: transformers 5.17, `models/nemotron_h`; Dao and Gu 2024 (arXiv:2405.2106
 """
 
 import os
+from types import MethodType
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from alloy.policy import own_device
@@ -25,47 +25,59 @@ def mixers(model: Any) -> list[torch.nn.Module]:
     return [each for each in model.modules() if isinstance(getattr(each, "conv1d", None), torch.nn.Conv1d)]
 
 
-def lay_documents_out(model: Any) -> list[Any]:
+def lay_documents_out(model: Any) -> bool:
     """Make the state-space layers of a model see the documents of a row one by one.
 
     Called with `cu_seq_lens_q` (where the documents of the only row begin, and T; shape (documents + 1,)), a layer
-    computes on (documents, longest, hidden size) instead of (1, T, hidden size), and gives back (1, T, hidden size).
-    Called without, nothing changes.
+    computes on (documents, longest, hidden size) instead of (1, T, hidden size), and gives back (1, T, hidden size):
+    once for all documents of like length, so that less than half of what it computes on is padding. Called without,
+    nothing changes.
 
-    Returns: the hooks, to be removed by; none for a model without such layers.
+    Returns: whether the model has such layers.
     """
-    lengths: dict[torch.nn.Module, list[int]] = {}
+    layers: list[Any] = list(mixers(model))
+    for layer in layers:
+        layer.forward = MethodType(_document_by_document, layer)
+    return bool(layers)
 
-    def apart(layer: torch.nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        borders = named.get("cu_seq_lens_q")
-        lengths.pop(layer, None)
-        if borders is None:
-            return None
-        lengths[layer] = borders.diff().tolist()
-        (row,) = given[0]
-        documents = pad_sequence(list(row.split(lengths[layer])), batch_first=True)
-        rest = {name: value for name, value in named.items() if name not in _BORDERS}
-        return (documents, *given[1:]), rest
 
-    def together(layer: torch.nn.Module, _: Any, found: Tensor) -> Tensor | None:
-        if layer not in lengths:
-            return None
-        parts = [row[:length] for row, length in zip(found, lengths.pop(layer), strict=True)]
-        return torch.cat(parts)[None]
-
-    hooks: list[Any] = []
+def lay_documents_end_to_end(model: Any) -> None:
+    """Take `lay_documents_out` back."""
     for layer in mixers(model):
-        hooks += [
-            layer.register_forward_pre_hook(apart, with_kwargs=True),
-            layer.register_forward_hook(together),
-        ]
-    return hooks
+        layer.__dict__.pop("forward", None)
 
 
-def where_its_kernels_run(model: Any) -> Any:
-    """A model with such layers on this process's GPU, where it is to be trained: their kernels run nowhere else.
+def _document_by_document(layer: Any, *given: Any, **named: Any) -> Any:
+    forward, borders = type(layer).forward, named.get("cu_seq_lens_q")
+    if borders is None:
+        return forward(layer, *given, **named)
+    rest = {name: value for name, value in named.items() if name not in _BORDERS}
+    # Nemotron-H gives what it reads by place, the others by name.
+    states = given[0] if given else rest.pop("hidden_states")
+    documents = states[0].split(borders.diff().tolist())
+    found: list[Any] = [None] * len(documents)
+    for alike in groups_of_like_length([len(document) for document in documents]):
+        rows = pad_sequence([documents[index] for index in alike], batch_first=True)
+        for index, row in zip(alike, forward(layer, rows, *given[1:], **rest), strict=True):
+            found[index] = row[: len(documents[index])]
+    return torch.cat(found)[None]
+
+
+def groups_of_like_length(lengths: list[int]) -> list[list[int]]:
+    """The places of lengths, in groups in which each is more than half of the longest."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if not groups or 2 * lengths[index] <= lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
+
+
+def go_where_their_kernels_run(model: Any) -> None:
+    """Move a model with such layers to this process's GPU, where it is to be trained: their kernels run nowhere else.
 
     One that a launch divides stays where it is.
     """
     divided = is_divided(model) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    return model.to(own_device()) if mixers(model) and not divided else model
+    if mixers(model) and not divided:
+        model.to(own_device())

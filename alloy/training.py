@@ -11,11 +11,19 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from alloy.artifact import Run, is_main_process, world_size
 from alloy.checkpoints import WholeCheckpoints
 from alloy.config import OptimConfig, TrainingConfig
+from alloy.divisions import parts
 from alloy.errors import InputError
 from alloy.finite import FiniteLoss
 from alloy.kernels import LAYERS_ALONE, classes_left_alone
 from alloy.policy import computes_bfloat16
-from alloy.preemption import Preempted, in_training, told_to_end, told_with_checkpoint
+from alloy.preemption import (
+    Preempted,
+    in_training,
+    told_to_end,
+    told_with_checkpoint,
+    told_without_checkpoint,
+)
+from alloy.stage import say
 
 
 def common_arguments(config: TrainingConfig, run: Run) -> dict[str, Any]:
@@ -57,8 +65,25 @@ def common_arguments(config: TrainingConfig, run: Run) -> dict[str, Any]:
     }
 
 
+def one_device(arguments: TrainingArguments) -> None:
+    """A process trains on one GPU: that others are there is said, and they are left alone.
+
+    The trainer would cut every batch among them (`DataParallel`), packed documents in two, and TRL refuses that.
+    """
+    if arguments.n_gpu > 1:
+        say(
+            f"  one of {arguments.n_gpu} GPUs is used; all of them: "
+            "accelerate launch --config_file configs/accelerate/ddp.yaml -m STAGE CONFIG"
+        )
+        arguments._n_gpu = 1
+
+
 class SafeTrainer(WholeCheckpoints, FiniteLoss):
     """What every trainer of the project is before it is TRL's: nothing that was saved is lost."""
+
+    def __init__(self, *given: Any, args: TrainingArguments, **named: Any) -> None:
+        one_device(args)
+        super().__init__(*given, args=args, **named)
 
     def train(self, *given: Any, **named: Any) -> Any:
         with in_training(), classes_left_alone(self.model):
@@ -94,6 +119,8 @@ class RunCallback(TrainerCallback):
     ) -> None:
         show_progress(state.global_step, state.max_steps, self.began, self.last)
         if told_to_end(args.device):
+            if parts() > 1:
+                raise Preempted(told_without_checkpoint())
             self.ending = control.should_save = True
 
     def on_save(

@@ -33,7 +33,7 @@ from sft.plan import work
 
 def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     parent = parents["parent"]
-    check_divisible(parent.path)
+    check_divisible(parent.path, config.train.save_steps)
     config = settle(config, work)
     tokenizer = load_tokenizer(parent.path)
     # The data is read whole before the weights are: what is wrong with it is told first.
@@ -47,6 +47,7 @@ def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     if any(left_out.values()):
         say("  left out: " + ", ".join(f"{count:,.0f} {name}" for name, count in left_out.items() if count))
     run.begin()
+    checkpoint = refuse_to_go_on(last_checkpoint(run))
     prepared.write_rejected(run.folder / "rejected.jsonl")
     precision = "bfloat16" if _pure_bfloat16(config) else "float32"
     arguments = to_trl(config, run)
@@ -65,7 +66,7 @@ def train(config: SftConfig, run: Run, parents: dict[str, Parent]) -> Artifact:
     )
     equip(trainer, config.optim)
     attend_divided(trainer)
-    trainer.train(resume_from_checkpoint=refuse_to_go_on(last_checkpoint(run)))
+    trainer.train(resume_from_checkpoint=checkpoint)
     save_trained(trainer, tokenizer, run.folder / "model")
     seen = counts["tokens"] / counts["sequences"] * _sequences(config, world_size() // parts())
     metrics = {"loss": _last_loss(trainer), **{f"data/{key}": value for key, value in counts.items()}}

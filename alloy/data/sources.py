@@ -3,8 +3,8 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,59 +42,107 @@ class Chunk:
     Chunks are what travels to another process; `raw_rows` and `to_row` make rows of them there.
     """
 
-    first: int
-    """The number of its first row, from 1 (lines of a file) or 0."""
+    numbers: Sequence[int]
+    """Of its rows in the source, where lines of a file count from 1 and all else from 0."""
     raw: Any
-    keep: Mapping[str, str | list[str]] = field(default_factory=dict)
-    """The values that a row's columns must have; the numbers of those that have others are passed over."""
 
 
 def chunks(source: SourceConfig, seed: int, size: int = 512) -> Iterator[Chunk]:
-    """A source in portions of about `size` rows, in its own order; `keep` passes rows over when they are made.
+    """A source in portions of at most `size` rows, in its own order: of those that `keep` leaves the first `rows`.
 
     Raises:
-        InputError: a missing or unreadable file, or no such dataset.
+        InputError: a missing or unreadable file, no such dataset, or rows of which `keep` leaves none.
     """
-    for chunk in _all(source, seed, size):
-        yield replace(chunk, keep=source.keep) if source.keep else chunk
+    found = _numbered(_parts(source, seed, size), first=1 if _is_lines(source) else 0)
+    if source.keep:
+        found = _kept(found, source.keep, source.name)
+    left = source.rows
+    for chunk in found:
+        yield Chunk(chunk.numbers[:left], chunk.raw[:left])
+        if left is not None and (left := left - len(chunk.numbers)) <= 0:
+            return
 
 
-def _all(source: SourceConfig, seed: int, size: int) -> Iterator[Chunk]:
+def _is_lines(source: SourceConfig) -> bool:
+    return source.path is not None and source.path.suffix != ".parquet"
+
+
+def _parts(source: SourceConfig, seed: int, size: int) -> Iterator[Any]:
     if source.environment is not None:
         tasks = make_environment(source.environment, source.options).tasks("train", source.rows or 0, seed)
         for first in range(0, len(tasks), size):
-            yield Chunk(first, tasks[first : first + size])
-    elif source.path is not None and source.path.suffix == ".parquet":
-        yield from _limited(_parquet(source.path, size), source.rows)
-    elif source.path is not None:
-        lines, first = islice(_lines(source.path), source.rows), 1
+            yield tasks[first : first + size]
+    elif _is_lines(source):
+        assert source.path is not None
+        lines = _lines(source.path)
         while batch := list(islice(lines, size)):
-            yield Chunk(first, batch)
-            first += len(batch)
+            yield batch
+    elif source.path is not None:
+        yield from _parquet(source.path, size)
     elif source.hub is not None:
-        yield from _limited(_hub(source, size), source.rows)
+        yield from _hub(source, size)
+
+
+def _numbered(parts: Iterator[Any], first: int) -> Iterator[Chunk]:
+    for raw in parts:
+        yield Chunk(range(first, first + len(raw)), raw)
+        first += len(raw)
 
 
 def raw_rows(chunk: Chunk) -> Iterator[tuple[int, Any]]:
     """Each row's number, and the row as it stands there: a task, an object, or a line that is none."""
     raw = chunk.raw if isinstance(chunk.raw, list) else _table_rows(chunk.raw)
-    for number, item in enumerate(raw, chunk.first):
+    for number, item in zip(chunk.numbers, raw, strict=True):
         if item == b"":
             continue  # an empty line, often the last one, is no row
         try:
-            row = _object(item) if isinstance(item, bytes) else item
+            yield number, _object(item) if isinstance(item, bytes) else item
         except RowError as error:
             yield number, error
-            continue
-        if not chunk.keep or _has(row, chunk.keep):
-            yield number, row
 
 
-def _has(row: Any, keep: Mapping[str, str | list[str]]) -> bool:
-    return isinstance(row, dict) and all(
-        row.get(column) in ([wanted] if isinstance(wanted, str) else wanted)
-        for column, wanted in keep.items()
-    )
+def _kept(found: Iterator[Chunk], keep: Mapping[str, str | list[str]], name: str) -> Iterator[Chunk]:
+    """The rows whose columns have these values, and the bad ones, which are told of later.
+
+    Raises:
+        InputError: there are good rows, and none is left.
+    """
+    wanted = {column: [value] if isinstance(value, str) else value for column, value in keep.items()}
+    seen: dict[str, dict[str, None]] = {column: {} for column in keep}
+    rows, any_left = 0, False
+    for chunk in found:
+        places = []
+        for place, row in _only(chunk, wanted):
+            if isinstance(row, RowError):
+                places.append(place)
+                continue
+            rows += 1
+            for column in wanted:
+                if row.get(column) is not None and len(seen[column]) < 5:
+                    seen[column].setdefault(repr(row[column])[:40])
+            if all(row.get(column) in values for column, values in wanted.items()):
+                places.append(place)
+                any_left = True
+        if places:
+            raw = chunk.raw
+            left = [raw[place] for place in places] if isinstance(raw, list) else raw.take(places)
+            yield Chunk([chunk.numbers[place] for place in places], left)
+    if rows and not any_left:
+        absent = [column for column in keep if not seen[column]]
+        if absent:
+            raise InputError(f"{name}: keep: no row has the column {absent[0]!r}. Correct `keep`.")
+        there = "; ".join(f"{column}: {', '.join(values)}" for column, values in seen.items())
+        raise InputError(f"{name}: keep: none of {rows} rows has {keep}. Correct `keep`: some have {there}.")
+
+
+def _only(chunk: Chunk, columns: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
+    """A chunk's rows by their places in it; of a table nothing but these columns is read."""
+    if isinstance(chunk.raw, list):
+        yield from raw_rows(Chunk(range(len(chunk.raw)), chunk.raw))
+    else:
+        there = [column for column in columns if column in chunk.raw.schema.names]
+        rows = chunk.raw.select(there).to_pylist() if there else [{}] * len(chunk.raw)
+        yield from enumerate(rows)
 
 
 def read_rows(source: SourceConfig, seed: int) -> Iterator[Row]:
@@ -195,21 +243,18 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise InputError(f"{path}: not readable as gzip ({error}). Copy the file again.") from None
 
 
-def _parquet(path: Path, size: int) -> Iterator[Chunk]:
+def _parquet(path: Path, size: int) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise InputError(f"{path}: there is no such file. Set `path` to a JSONL or Parquet file.")
     try:
-        file, first = pq.ParquetFile(path), 0
-        for batch in file.iter_batches(size):
-            yield Chunk(first, batch)
-            first += batch.num_rows
+        yield from pq.ParquetFile(path).iter_batches(size)
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
         raise InputError(f"{path}: not readable as Parquet ({error}). Copy the file again.") from None
 
 
-def _hub(source: SourceConfig, size: int) -> Iterator[Chunk]:
+def _hub(source: SourceConfig, size: int) -> Iterator[Any]:
     from datasets import load_dataset
 
     try:
@@ -224,19 +269,7 @@ def _hub(source: SourceConfig, size: int) -> Iterator[Chunk]:
         raise InputError(
             f"{source.hub}: the dataset cannot be loaded ({error}). Correct hub, subset, split or revision."
         ) from None
-    first = 0
-    for table in dataset.with_format("arrow").iter(size):
-        yield Chunk(first, table)
-        first += table.num_rows
-
-
-def _limited(found: Iterator[Chunk], rows: int | None) -> Iterator[Chunk]:
-    for chunk in found:
-        if rows is not None and chunk.first + chunk.raw.num_rows > rows:
-            if chunk.first < rows:
-                yield Chunk(chunk.first, chunk.raw.slice(0, rows - chunk.first))
-            return
-        yield chunk
+    yield from dataset.with_format("arrow").iter(size)
 
 
 def _table_rows(table: Any) -> Iterator[dict[str, Any]]:

@@ -1,12 +1,11 @@
 """The activations of one micro-batch, block by block."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 
 from alloy.plan.launch import Launch
-from alloy.plan.layers import AttentionKind, Layer
-from alloy.plan.mamba import Mamba
+from alloy.plan.layers import Layer
 from alloy.plan.numerics import Numerics, kept_by_rms_norm
 from alloy.plan.shape import Shape
 from alloy.plan.work import Training
@@ -33,10 +32,6 @@ class Batch:
         """On one device; a sequence may be divided among several."""
         return ceil(self.training.rows * self.training.length / self.launch.parts)
 
-    @property
-    def attention(self) -> AttentionKind:
-        return self.training.attention
-
     @cached_property
     def kept(self) -> list[float]:
         """Bytes that each block keeps while it has not been gone back through."""
@@ -50,12 +45,14 @@ class Batch:
         """Bytes that each block has beside, while it is gone back through."""
         return [
             self.tokens
-            * max(layer.working(self.numerics, self.attention, self.training.length) for layer in block)
+            * max(
+                layer.working(self.numerics, self.training.attention, self.training.length) for layer in block
+            )
             for block in on_device(self.shape, self.launch)
         ]
 
     def _kept(self, layer: Layer) -> float:
-        return layer.kept(self.numerics, self.attention, self.training.length)
+        return layer.kept(self.numerics, self.training.attention, self.training.length)
 
     @property
     def inputs(self) -> float:
@@ -108,9 +105,4 @@ class Batch:
 
 def on_device(shape: Shape, launch: Launch) -> tuple[tuple[Layer, ...], ...]:
     """The blocks as a device computes them: Mamba's kernels are for GPUs."""
-    if not launch.cpu:
-        return shape.blocks
-    return tuple(
-        tuple(replace(layer, fused=False) if isinstance(layer, Mamba) else layer for layer in block)
-        for block in shape.blocks
-    )
+    return shape.by_reference().blocks if launch.cpu else shape.blocks

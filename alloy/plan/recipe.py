@@ -14,6 +14,7 @@ from alloy.lora_targets import bypassed
 from alloy.pipeline import Recipe, stage_config
 from alloy.plan.compute import Compute, compute_of
 from alloy.plan.disk import Disk, disk_of
+from alloy.plan.divided import why_refused
 from alloy.plan.launch import Launch
 from alloy.plan.memory import memory_of
 from alloy.plan.need import by_need
@@ -110,9 +111,8 @@ def plan_stage(
         refused = f"the stage refuses to start: Muon needs whole matrices, {launch.sharding} divides them"
         work = replace(work, notes=(f"{refused}. Set optim.kind=adamw", *work.notes))
     shape = roles.shape(work.start)
-    if work.training and launch.parts > 1 and (package != "sft" or (shape is not None and shape.hybrid)):
-        refused = "the stage refuses to start: sequences are divided in SFT of models with attention alone"
-        work = replace(work, notes=(f"{refused}. Leave sp_size out", *work.notes))
+    if why := why_refused(package, config, shape, launch):
+        work = replace(work, notes=(f"the stage refuses to start: {why}", *work.notes))
     made[stage] = None if shape is None or work.makes == "nothing" else shape
     if shape is None:
         return StagePlan(stage, package, config, None, work)

@@ -84,6 +84,14 @@ class Shape:
         """Whether some of its layers are of state-space kind."""
         return any(isinstance(layer, Mamba) for layer in self.layers)
 
+    def by_reference(self) -> "Shape":
+        """The same, where no kernels of Mamba's are: the reference in PyTorch computes its state-space layers."""
+        blocks = (
+            tuple(replace(layer, fused=False) if isinstance(layer, Mamba) else layer for layer in block)
+            for block in self.blocks
+        )
+        return replace(self, blocks=tuple(blocks))
+
     def operations(self, length: int) -> float:
         """Of a forward pass through the blocks, a token in a sequence of `length`."""
         return sum(layer.operations(length) for layer in self.layers)

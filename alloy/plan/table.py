@@ -142,6 +142,11 @@ def _means(plans: Sequence[StagePlan], launch: Launch) -> list[str]:
         "On a GPU: attention by FlashAttention's kernels or PyTorch's own; liger-kernel's fused kernels where it is "
         "installed (train.fused_kernels), which memory is planned without."
     ]
+    if any(plan.work.training and plan.shape and plan.shape.hybrid for plan in plans):
+        lines.append(
+            "Mamba layers are planned with the kernels of mamba_ssm and causal_conv1d, which are in no lock: install them "
+            "there."
+        )
     decided = [plan for plan in plans if _decides_by_need(plan.config)]
     if decided and launch.usable is None:
         lines.append(

@@ -11,6 +11,7 @@ from typing import Literal
 from alloy.config import LoraConfig, TrainingConfig
 from alloy.plan.launch import Launch
 from alloy.plan.layers import AttentionKind
+from alloy.precision import is_bfloat16
 from alloy.rl_config import EngineConfig
 
 Precision = Literal["float32", "bfloat16"]
@@ -143,9 +144,7 @@ class Work:
 
 def planned_precision(precision: str, launch: Launch) -> Precision:
     """What `train.precision` comes to: devices that recipes are planned for multiply bfloat16."""
-    if precision == "by-device":
-        return "float32" if launch.cpu else "bfloat16"
-    return "float32" if precision == "float32" else "bfloat16"
+    return "bfloat16" if is_bfloat16(precision, gpu=not launch.cpu, multiplied=True) else "float32"
 
 
 def training_of(

@@ -23,8 +23,6 @@ def run(arguments: list[str]) -> int:
         value = getattr(given, name)
         if value is not None and value < (1 if name.startswith(("max", "port")) else 0):
             raise InputError(f"--{name.replace('_', '-')} {value}: it is too small.")
-    if any(other.replace("_", "-").startswith("--trust-remote") for other in others):
-        raise InputError("--trust-remote-code: code of a model folder is never run. Leave it out.")
     folder, called = find_model(given.model)
     _prepare(given)
     # Only now: what vLLM and torch read from the environment is set.

@@ -28,19 +28,7 @@ def serve(given: Namespace, folder: str, name: str, others: list[str]) -> int:
         others: arguments for vLLM as they were given.
     """
     quiet_libraries()
-    ours = vllm_arguments(given, folder, name)
-    try:
-        from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
-        from vllm.utils.argparse_utils import FlexibleArgumentParser
-    except ImportError as error:
-        raise StageError(f"vLLM cannot be imported ({error}). Run `make setup`.") from None
-    parser = make_arg_parser(FlexibleArgumentParser(prog="python -m alloy serve"))
-    parsed = parser.parse_args(ours + others)
-    parsed.model = parsed.model_tag
-    try:
-        validate_parsed_serve_args(parsed)
-    except (TypeError, ValueError) as error:
-        raise InputError(str(error)) from None
+    parsed = parse([*vllm_arguments(given, folder, name), *others])
     if given.host not in _LOOPBACK and not given.api_key:
         print("warning: anyone who reaches this port may use it. Set --api-key.", file=sys.stderr, flush=True)
     try:
@@ -50,6 +38,30 @@ def serve(given: Namespace, folder: str, name: str, others: list[str]) -> int:
     except OSError as error:
         raise StageError(f"{given.host}:{given.port}: {error}. Choose another --port.") from None
     return 0
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """What vLLM makes of its arguments: it knows abbreviations, and files of arguments (`--config`).
+
+    Raises:
+        InputError: they do not go together, or would run code of the model folder.
+        StageError: vLLM cannot be imported.
+    """
+    try:
+        from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+        from vllm.utils.argparse_utils import FlexibleArgumentParser
+    except ImportError as error:
+        raise StageError(f"vLLM cannot be imported ({error}). Run `make setup`.") from None
+    parser = make_arg_parser(FlexibleArgumentParser(prog="python -m alloy serve"))
+    parsed = parser.parse_args(arguments)
+    parsed.model = parsed.model_tag
+    if parsed.trust_remote_code:
+        raise InputError("--trust-remote-code: code of a model folder is never run. Leave it out.")
+    try:
+        validate_parsed_serve_args(parsed)
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from None
+    return parsed
 
 
 def vllm_arguments(given: Namespace, folder: str, name: str) -> list[str]:

@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    AutoModelForCausalLM,
+    BambaConfig,
+    FalconH1Config,
     Gemma2Config,
     Gemma2ForCausalLM,
     LlamaConfig,
@@ -18,12 +21,14 @@ from transformers import (
     Qwen3ForCausalLM,
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
+    Qwen3NextConfig,
 )
 
 from alloy.attention import NAME, attend_within_documents, keep_documents_apart
 from alloy.data.collate import FlatCollator, PackedCollator, PaddedCollator, positions
 from alloy.data.config import DataConfig, SourceConfig
 from alloy.data.prepare import prepare
+from alloy.state_space import groups_of_like_length
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 600,
@@ -183,6 +188,29 @@ def hybrid() -> Any:
     return NemotronHForCausalLM(config)
 
 
+MAMBA = {
+    "mamba_n_heads": 4,
+    "mamba_d_head": 16,
+    "mamba_d_state": 16,
+    "mamba_n_groups": 2,
+    "mamba_chunk_size": 16,
+}
+DELTA = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+OTHER_HYBRIDS: list[Any] = [
+    BambaConfig(**SHAPE | MAMBA, attn_layer_indices=[1], mamba_expand=2),
+    FalconH1Config(**SHAPE | MAMBA, mamba_d_ssm=64),
+    Qwen3NextConfig(
+        **SHAPE | DELTA, layer_types=["linear_attention", "full_attention"], mlp_only_layers=[0, 1]
+    ),
+]
+"""Their blocks name what they give to the layer that carries a state."""
+
+
 def experts() -> Any:
     shape = SHAPE | {
         "num_experts": 4,
@@ -236,3 +264,23 @@ def test_the_own_attention_of_a_model_keeps_documents_apart_too(rows: list[dict[
                 found.logits[index, start : start + length], alone, atol=1e-5, rtol=1e-5
             )
             start += length
+
+
+@pytest.mark.parametrize("config", OTHER_HYBRIDS, ids=lambda config: config.model_type)
+def test_documents_as_rows_whatever_way_a_layer_is_called(config: Any, rows: list[dict[str, Any]]) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    leaking = model(**FlatCollator()(rows), use_cache=False).logits[0]
+    collate = keep_documents_apart(model, 0)
+    assert type(collate) is FlatCollator
+    found = model(**collate(rows), use_cache=False).logits[0]
+    documents = [part for row in rows for part in torch.as_tensor(row["input_ids"]).split(row["seq_lengths"])]
+    model.set_attn_implementation("eager")
+    alone = torch.cat([model(input_ids=ids[None], use_cache=False).logits[0] for ids in documents])
+    assert (leaking - alone).abs().max() > 1e-3 * alone.abs().max()
+    torch.testing.assert_close(found, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_documents_of_like_length_go_together() -> None:
+    assert groups_of_like_length([3, 16, 5, 9, 8, 1]) == [[1, 3], [4, 2], [0], [5]]
+    assert groups_of_like_length([7, 7]) == [[0, 1]]

@@ -508,7 +508,7 @@ def test_no_row_is_a_crash(tiny_tokenizer: Any, line: bytes) -> None:
         tiny_tokenizer,
         0,
     )
-    portion = work.portion(Chunk(1, [line]))
+    portion = work.portion(Chunk([1], [line]))
     assert portion.counts["rows"] == (line != b"")
     if portion.counts["rejected"]:
         (entry,) = portion.rejected

@@ -1,17 +1,30 @@
 """Sequences divided among processes: what is refused, what attention sees, and the losses of whole sequences."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from launching import launch, updates
+from transformers import LlamaConfig, MistralConfig, NemotronHConfig
 
 from alloy.attention import attend_within_documents
-from alloy.divisions import check_divisions, parts
+from alloy.divisions import check_divisions, parts, why_undivided
 from alloy.errors import InputError
-from alloy.plan.launch import read_accelerate
-from alloy.sequence_parallel import DividedCollator, by_position, check_divisible, divide_sequences
+from alloy.plan.divided import why_refused
+from alloy.plan.launch import Launch, read_accelerate
+from alloy.plan.source import read_shape
+from alloy.preemption import Preempted, told_at_once, told_without_checkpoint
+from alloy.sequence_parallel import (
+    DividedCollator,
+    by_position,
+    check_divisible,
+    divide_sequences,
+    refuse_to_go_on,
+)
+from alloy.training import RunCallback
+from sft.config import SftConfig
 
 SFT = """\
 data:
@@ -70,8 +83,6 @@ def test_it_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pyte
 def test_a_model_with_mamba_layers_is_refused(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import NemotronHConfig
-
     NemotronHConfig(hybrid_override_pattern="M-*").save_pretrained(tmp_path)
     check_divisible(tmp_path)  # a launch that divides nothing
     monkeypatch.setenv("PARALLELISM_CONFIG_SP_SIZE", "2")
@@ -83,6 +94,91 @@ def test_a_model_with_mamba_layers_is_refused(
         check_divisible(tiny_model_folder)
     with pytest.raises(InputError, match="cannot be divided among GPUs"):
         divide_sequences(None, "a padding collator", 8, 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "heads", "key_heads", "says"),
+    [
+        (2, 14, 2, None),
+        (4, 8, 2, None),  # key heads are copied
+        (7, 14, 2, "its 2 key heads are neither a multiple nor a divisor of it. It can be 2, 14."),
+        (4, 6, 3, "its 6 heads are no multiple of it. It can be 3, 6."),
+        (2, 5, 1, "its 5 heads are no multiple of it. It can be 5."),
+        (2, 1, 1, "its 1 heads are no multiple of it. Launch without parallelism_config."),
+    ],
+)
+def test_heads_are_shared_out_and_key_heads_too_or_copied(
+    size: int, heads: int, key_heads: int, says: str | None
+) -> None:
+    assert why_undivided(size, [], heads, key_heads) == (says and f"sp_size = {size}: {says}")
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "says"),
+    [
+        (LlamaConfig(hidden_size=28, num_attention_heads=14, num_key_value_heads=2), 2, None),
+        (
+            LlamaConfig(hidden_size=28, num_attention_heads=14, num_key_value_heads=2),
+            7,
+            "its 2 key heads are neither",
+        ),
+        (
+            LlamaConfig(hidden_size=28, num_attention_heads=14, num_key_value_heads=2),
+            4,
+            "its 14 heads are no multiple",
+        ),
+        (MistralConfig(), 2, "layers of a sliding window cannot be divided"),
+        (NemotronHConfig(hybrid_override_pattern="M-*"), 2, "cannot be divided among GPUs"),
+    ],
+)
+def test_the_plan_refuses_what_the_stage_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Any, size: int, says: str | None
+) -> None:
+    config.save_pretrained(tmp_path)
+    planned = SftConfig.model_validate(
+        {
+            "data": {"sources": [{"environment": "math", "rows": 4}]}, "optim": {"learning_rate": 1e-4},
+            "train": {"max_steps": 1},
+        }
+    )  # fmt: skip
+    launch = Launch(size, sharding="zero3", parts=size)
+    why = why_refused("sft", planned, read_shape(str(tmp_path)), launch)
+    monkeypatch.setenv("PARALLELISM_CONFIG_SP_SIZE", str(size))
+    if says is None:
+        assert why is None
+        check_divisible(tmp_path)
+        return
+    assert why is not None
+    assert says in why
+    with pytest.raises(InputError, match=says):
+        check_divisible(tmp_path)
+
+
+def test_what_is_divided_writes_no_checkpoints_and_says_so(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_divisible(tiny_model_folder, save_steps=5)
+    monkeypatch.setenv("PARALLELISM_CONFIG_SP_SIZE", "2")
+    with pytest.raises(InputError, match="no run goes on from a checkpoint .* Set train.save_steps=null"):
+        check_divisible(tiny_model_folder, save_steps=5)
+    for told in (told_without_checkpoint(), told_at_once()):
+        assert told.endswith("With sp_size no run goes on from a checkpoint: the same launch begins again.")
+    with pytest.raises(InputError, match=r"checkpoint-4: with sp_size .* Set resume=false"):
+        refuse_to_go_on("checkpoints/checkpoint-4")
+
+
+def test_told_to_end_it_ends_after_the_step_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARALLELISM_CONFIG_SP_SIZE", "2")
+    monkeypatch.setattr("alloy.training.told_to_end", lambda device: True)
+    run: Any = SimpleNamespace(folder=tmp_path)
+    arguments: Any = SimpleNamespace(device="cpu")
+    state: Any = SimpleNamespace(global_step=1, max_steps=2)
+    control: Any = SimpleNamespace(should_save=False)
+    with pytest.raises(Preempted, match="nothing of it is saved"):
+        RunCallback(run).on_step_end(arguments, state, control)
+    assert control.should_save is False
 
 
 def test_the_plan_knows_divided_sequences(tmp_path: Path) -> None:

@@ -150,6 +150,16 @@ def test_a_gpu_s_memory_decides(
     assert len(told.splitlines()) == 1
 
 
+def test_activations_that_are_offloaded_are_a_need_as_if_they_were_not(tiny_model_folder: Path) -> None:
+    """The machine's memory would hold all of them otherwise."""
+    shape, launch = read_shape(str(tiny_model_folder)), Launch(device_memory=1 << 30)
+    offloaded, kept = (
+        sft_work(sft(per_device_batch_size=64, activation_offloading=on), launch) for on in (True, False)
+    )
+    assert memory_of(offloaded, shape, launch).peak.bytes < memory_of(kept, shape, launch).peak.bytes
+    assert need_of(offloaded, shape, launch) == need_of(kept, shape, launch)
+
+
 def test_processes_decide_alike(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     config = sft(tiny_model_folder)

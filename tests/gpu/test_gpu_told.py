@@ -122,3 +122,34 @@ def test_a_file_of_deepspeed_s_says_how_it_divides(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(InputError, match=r"ds\.json: no configuration of DeepSpeed's"):
         launched(told, cpu=False)
+
+
+def test_a_process_takes_one_gpu_of_several(
+    tiny_tokenizer: Any, tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it does not, TRL refuses: it would be `DataParallel`."""
+    from datasets import Dataset
+    from trl import RewardTrainer
+
+    from alloy.training import SafeTrainer
+
+    class Trainer(SafeTrainer, RewardTrainer):
+        pass
+
+    given = {"environment": "chat", "pairs": 4, "held_out": 2}
+    config = parse(RewardModelConfig, {
+        "model": str(tiny_model_folder), "output": str(tmp_path / "toy" / "rm"), "data": given,
+        "optim": {"learning_rate": 1e-4}, "train": {"max_steps": 1, "per_device_batch_size": 2},
+        "logging": {"tensorboard": False},
+    }, "")  # fmt: skip
+    arguments = told_to_trl(config, "reward-model")
+    assert arguments.n_gpu == 0
+    arguments._n_gpu = 8
+    rows = Dataset.from_list([{"chosen_ids": [1, 2], "rejected_ids": [1]}])
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model_folder, num_labels=1)
+    trainer = Trainer(model=model, args=arguments, train_dataset=rows, processing_class=tiny_tokenizer)
+    assert trainer.args.n_gpu == 1
+    assert trainer.args.train_batch_size == 2
+    assert "one of 8 GPUs is used" in capsys.readouterr().out

@@ -1,12 +1,12 @@
 """A hybrid's rollouts: a cache of keys and states, prompts padded on the left, rows taken out as they end."""
 
 import random
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from greedy import alone, common_token
 from transformers import AutoModelForCausalLM
 
 from alloy.rollout.engine import Sampling
@@ -25,21 +25,8 @@ def prompts() -> list[list[int]]:
 @pytest.fixture
 def engine(hybrid: Any, tiny_tokenizer: Any) -> TransformersEngine:
     engine = TransformersEngine(hybrid, tiny_tokenizer, batch_size=8, grace=4)
-    written = Counter(t for g in engine.generate(prompts(), GREEDY, 0) for t in set(g.token_ids))
-    # One that ends some early and others never.
-    engine.end_of_turn = min(written, key=lambda token: (abs(written[token] - 3), token))
+    engine.end_of_turn = common_token(engine.generate(prompts(), GREEDY, 0), 3)
     return engine
-
-
-def alone(model: Any, prompt: list[int], steps: int, end: int) -> list[int]:
-    """Greedy decoding by hand: a whole forward pass a token, no cache, no padding."""
-    ids = list(prompt)
-    for _ in range(steps):
-        with torch.no_grad():
-            ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-        if ids[-1] == end:
-            break
-    return ids[len(prompt) :]
 
 
 def test_a_padded_batch_writes_what_each_prompt_writes_alone(engine: TransformersEngine) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_recipe import SFT, write_recipe
 
 from alloy.device import Device, settle
 from alloy.pipeline import load_recipe
@@ -14,27 +15,10 @@ from alloy.plan.launch import Launch
 from alloy.plan.recipe import StagePlan, plan_recipe
 from sft.plan import work
 
-LLAMA = {
-    "model_type": "llama", "vocab_size": 1000, "hidden_size": 256, "num_hidden_layers": 8,
-    "num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": 1024, "tie_word_embeddings": True,
-}  # fmt: skip
-SFT = """\
-model: {model}
-data: {{sources: [{{environment: math, rows: 10}}]}}
-optim: {{learning_rate: 1e-4}}
-train: {{max_steps: 3, per_device_batch_size: 12, max_sequence_tokens: 512}}
-"""
-
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    model, folder = tmp_path / "model", tmp_path / "recipe"
-    for made in (model, folder):
-        made.mkdir()
-    (model / "config.json").write_text(json.dumps(LLAMA))
-    (folder / "pipeline.yaml").write_text("stages: {a: {package: sft}}\n")
-    (folder / "a.yaml").write_text(SFT.format(model=model))
-    return folder
+    return write_recipe(tmp_path, "sft", SFT % "")
 
 
 def planned(folder: Path, launch: Launch, *overrides: str) -> StagePlan:

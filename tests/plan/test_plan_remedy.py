@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from small_recipe import LLAMA, SFT, write_recipe
 
 from alloy.pipeline import load_recipe
 from alloy.plan.command import run
@@ -12,17 +12,7 @@ from alloy.plan.launch import Launch
 from alloy.plan.recipe import plan_recipe
 from alloy.plan.remedy import Remedy, find_remedy
 
-LLAMA = {
-    "model_type": "llama", "vocab_size": 1000, "hidden_size": 256, "num_hidden_layers": 8,
-    "num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": 1024, "tie_word_embeddings": True,
-}  # fmt: skip
-SFT = """\
-model: {model}
-data: {{sources: [{{environment: math, rows: 10}}]}}
-optim: {{learning_rate: 1e-4}}
-train: {{max_steps: 3, per_device_batch_size: 12, max_sequence_tokens: 512, precision: bfloat16,
-        gradient_checkpointing: false}}
-"""
+PLAIN = SFT % ", precision: bfloat16, gradient_checkpointing: false"
 GRPO = """\
 model: {model}
 environments: {{math: {{tasks: 20}}}}
@@ -35,17 +25,6 @@ train: {{max_steps: 3, per_device_batch_size: 2, precision: bfloat16, gradient_c
 
 
 SMALL = ("a.train.per_device_batch_size=1", "a.train.gradient_accumulation_steps=12")
-
-
-def recipe(tmp_path: Path, package: str, text: str, config: dict[str, Any] = LLAMA) -> Path:
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text(json.dumps(config))
-    folder = tmp_path / "recipe"
-    folder.mkdir()
-    (folder / "pipeline.yaml").write_text(f"stages: {{a: {{package: {package}}}}}\n")
-    (folder / "a.yaml").write_text(text.format(model=model))
-    return folder
 
 
 def remedy(folder: Path, launch: Launch, *overrides: str) -> Remedy | None:
@@ -68,7 +47,7 @@ def memory(fits: float, launch: Launch) -> Launch:
 
 
 def test_first_a_smaller_batch_that_the_others_make_up_for(tmp_path: Path) -> None:
-    folder = recipe(tmp_path, "sft", SFT)
+    folder = write_recipe(tmp_path, "sft", PLAIN)
     launch = memory(peak(folder, Launch(), "a.train.per_device_batch_size=5"), Launch())
     found = remedy(folder, launch)
     assert found is not None
@@ -78,7 +57,7 @@ def test_first_a_smaller_batch_that_the_others_make_up_for(tmp_path: Path) -> No
 
 
 def test_then_checkpointing(tmp_path: Path) -> None:
-    folder = recipe(tmp_path, "sft", SFT)
+    folder = write_recipe(tmp_path, "sft", PLAIN)
     checkpointing = "a.train.gradient_checkpointing=true"
     # One sequence at a time needs more without than with it.
     launch = memory(peak(folder, Launch(), checkpointing, *SMALL), Launch())
@@ -91,8 +70,8 @@ def test_then_checkpointing(tmp_path: Path) -> None:
 
 def test_then_dividing_and_then_an_adapter(tmp_path: Path) -> None:
     # A wide vocabulary: weights and their states are what is too much.
-    folder = recipe(tmp_path, "sft", SFT, LLAMA | {"hidden_size": 2048, "intermediate_size": 16384,
-                                                   "vocab_size": 200_000})  # fmt: skip
+    wide = LLAMA | {"hidden_size": 2048, "intermediate_size": 16384, "vocab_size": 200_000}
+    folder = write_recipe(tmp_path, "sft", PLAIN, wide)
     eight = Launch(devices=8)
     small = ("a.train.gradient_checkpointing=true", *SMALL)
     zero3 = Launch(devices=8, sharding="zero3")
@@ -108,13 +87,13 @@ def test_then_dividing_and_then_an_adapter(tmp_path: Path) -> None:
 
 
 def test_muon_is_never_divided(tmp_path: Path) -> None:
-    folder = recipe(tmp_path, "sft", SFT)
+    folder = write_recipe(tmp_path, "sft", PLAIN)
     launch = memory(2e6, Launch(devices=8))
     assert remedy(folder, launch, "a.optim.kind=muon") is None
 
 
 def test_rollouts_are_made_fewer_at_once(tmp_path: Path) -> None:
-    folder = recipe(tmp_path, "grpo", GRPO, LLAMA | {"num_key_value_heads": 8, "num_hidden_layers": 32})
+    folder = write_recipe(tmp_path, "grpo", GRPO, LLAMA | {"num_key_value_heads": 8, "num_hidden_layers": 32})
     launch = memory(peak(folder, Launch(), "a.rollout.batch_size=20"), Launch())
     found = remedy(folder, launch)
     assert found is not None
@@ -127,7 +106,7 @@ def test_a_hybrid_gets_an_adapter_too(tmp_path: Path) -> None:
         "hybrid_override_pattern": "M-M-M-M*-", "num_attention_heads": 8, "num_key_value_heads": 2,
         "head_dim": 128, "mamba_num_heads": 32, "mamba_head_dim": 64, "n_groups": 8, "ssm_state_size": 128,
     }  # fmt: skip
-    folder = recipe(tmp_path, "sft", SFT, hybrid)
+    folder = write_recipe(tmp_path, "sft", PLAIN, hybrid)
     small = ("a.train.gradient_checkpointing=true", *SMALL)
     adapter = "a.lora.rank=16"
     launch = memory(peak(folder, Launch(), adapter, *small), Launch())
@@ -141,8 +120,8 @@ def test_a_hybrid_gets_an_adapter_too(tmp_path: Path) -> None:
 def test_typed_as_it_is_told_it_fits(
     tmp_path: Path, package: str, gib: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = SFT if package == "sft" else GRPO
-    folder = recipe(tmp_path, package, text, LLAMA | {"num_hidden_layers": 24})
+    text = PLAIN if package == "sft" else GRPO
+    folder = write_recipe(tmp_path, package, text, LLAMA | {"num_hidden_layers": 24})
     given = [str(folder), "--devices", "4", "--device-memory", f"{gib}GiB", "--json"]
     run(given)
     (row,) = json.loads(capsys.readouterr().out)

@@ -34,7 +34,9 @@ def published(tmp_path: Path) -> Path:
     return folder
 
 
-def test_it_is_taught_the_chat_format(published: Path, tmp_path: Path) -> None:
+def test_it_is_taught_the_chat_format(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = BaseConfig(source="hub", model=str(published), output=str(tmp_path / "base"))
     artifact = run(config)
     model, tokenizer = (
@@ -50,8 +52,47 @@ def test_it_is_taught_the_chat_format(published: Path, tmp_path: Path) -> None:
     before = load_model(published, "bfloat16")
     assert torch.equal(model.get_input_embeddings().weight[:100], before.get_input_embeddings().weight)
     assert artifact.metrics["vocabulary"] == 107
+    # No name of a new token has letters that the tokenizer knows: all are w0 several times.
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        assert torch.equal(layer.weight[100:107], layer.weight[:1].expand(7, -1))
     # Run again it is done; with other weights in the folder it is not.
     assert run(config).seconds == artifact.seconds
+    model.save_pretrained(published)
+    run(config)
+    assert "base: runs again, because this changed: the data" in capsys.readouterr().out
+
+
+def test_new_tokens_take_rows_that_were_to_spare(published: Path) -> None:
+    """Published embeddings are often padded; the rows behind the vocabulary were never trained."""
+    model = load_model(published, "bfloat16")
+    model.resize_token_embeddings(400)
+    model.save_pretrained(published)
+    before = load_model(published, "bfloat16")
+    model, tokenizer = fetch(str(published), None, "alloy")
+    assert (len(tokenizer), model.config.vocab_size) == (107, 400)
+    for ours, theirs in (
+        (model.get_input_embeddings().weight, before.get_input_embeddings().weight),
+        (model.get_output_embeddings().weight, before.get_output_embeddings().weight),
+    ):
+        assert torch.equal(ours[100:107], theirs[:1].expand(7, -1))
+        assert not torch.equal(theirs[100:107], theirs[:1].expand(7, -1))
+        assert torch.equal(ours[:100], theirs[:100])
+        assert torch.equal(ours[107:], theirs[107:])
+
+
+@pytest.mark.parametrize("left", ["its settings", "half a file", "a file without its keys", "nothing"])
+def test_a_model_without_a_usable_tokenizer(published: Path, left: str) -> None:
+    tokenizer = published / "tokenizer.json"
+    if left == "half a file":
+        tokenizer.write_text(tokenizer.read_text()[:200])
+    elif left == "a file without its keys":
+        tokenizer.write_text("{}")
+    else:
+        tokenizer.unlink()
+    if left == "nothing":
+        (published / "tokenizer_config.json").unlink()
+    with pytest.raises(InputError, match=r"published: no tokenizer that can be loaded \(.+\)\. Name a model"):
+        fetch(str(published), None, "alloy")
 
 
 def test_its_own_template_is_kept_or_missed(published: Path) -> None:

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hub_rows import ROWS
 from pydantic import ValidationError
 
 from alloy.data.checks import check
-from alloy.data.config import RepeatConfig, SourceConfig
+from alloy.data.config import DataConfig, RepeatConfig, SourceConfig
+from alloy.data.prepare import prepare
 from alloy.data.shapes import Conversation
 from alloy.data.sources import read_rows
 from alloy.environments.registry import Environments, make_environment
@@ -180,6 +183,72 @@ def test_english_contexts_alone(tmp_path: Path) -> None:
     config: Any = stage_config(load_recipe("nemotron-nano-9b-v2"), "reward-model", Path("runs/x"))
     assert config.data.source().keep == {"language": "english"}
     assert config.data.held_out_source().keep == {"language": "english"}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet", "hub"])
+def test_rows_counts_what_is_kept(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,200 rows, of which every third from the 700th on is English: numbers 702, 705, ..., 1,197."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    given = [
+        {"prompt": str(n), "completion": "x", "language": "english" if n >= 700 and n % 3 == 0 else "korean"}
+        for n in range(1200)
+    ]
+    if ending == "jsonl":
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in given))
+    else:
+        (tmp_path / "set").mkdir()
+        path = tmp_path / "set" / "train.parquet"
+        pq.write_table(pa.Table.from_pylist(given), path)
+    place = {"hub": str(path.parent), "streaming": True} if ending == "hub" else {"path": path}
+
+    def read(**more: Any) -> list[Any]:
+        return list(read_rows(SourceConfig.model_validate({**place, **more}), 0))
+
+    few, whole = read(keep={"language": "english"}, rows=5), read(keep={"language": "english"})
+    assert [row.messages[0]["content"] for row in few] == ["702", "705", "708", "711", "714"]
+    first = 703 if ending == "jsonl" else 702
+    assert [int(row.where.rpartition(":")[2]) for row in few] == list(range(first, first + 15, 3))
+    assert (len(whole), whole[:5]) == (166, few)
+    assert read(keep={"language": "english"}, rows=1000) == whole
+    with pytest.raises(InputError, match="keep: no row has the column 'lang'. Correct `keep`"):
+        read(keep={"lang": "english"}, rows=5)
+    with pytest.raises(
+        InputError,
+        match=r"none of 1200 rows has {'language': 'English'}. Correct `keep`: some have language: 'korean', 'english'",
+    ):
+        read(keep={"language": "English"})
+
+
+def test_a_misspelt_keep_stops_a_blend(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    """Beside a source that has rows it would not be missed."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "completion": "b", "language": "english"}) + "\n")
+
+    def blended(column: str) -> Any:
+        data = {"sources": [{"path": path}, {"path": path, "keep": {column: "english"}}]}
+        return prepare(DataConfig.model_validate(data), tiny_tokenizer, 200, 0, tmp_path / "cache")
+
+    assert blended("language")
+    with pytest.raises(InputError, match=r"rows\.jsonl: keep: no row has the column 'lang'"):
+        blended("lang")
+
+
+def test_bad_rows_are_told_whatever_is_kept(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b", "language": "korean"}\n\n{"prompt"\n')
+    with pytest.raises(InputError, match=r"rows\.jsonl:3: not JSON"):
+        list(read_rows(SourceConfig.model_validate({"path": path, "keep": {"language": "english"}}), 0))
+    preparing = {
+        "sources": [{"path": path, "keep": {"lang": "english"}}],
+        "checks": {"max_rejected_share": 1},
+    }
+    with pytest.raises(InputError, match="no row has the column 'lang'"):
+        prepare(DataConfig.model_validate(preparing), tiny_tokenizer, 200, 0, tmp_path / "cache")
+    path.write_text("\n")
+    assert not list(
+        read_rows(SourceConfig.model_validate({"path": path, "keep": {"language": "english"}}), 0)
+    )
 
 
 def test_an_environment_has_no_columns_to_keep_by() -> None:

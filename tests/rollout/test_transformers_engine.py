@@ -1,14 +1,14 @@
 import random
-from collections import Counter
 from typing import Any
 
 import pytest
 import torch
+from greedy import alone, common_token
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from alloy.chat import THINK_CLOSE
 from alloy.rollout.budget import BudgetTokens, count_thinking
-from alloy.rollout.engine import Generation, Sampling
+from alloy.rollout.engine import Sampling
 from alloy.rollout.kept_keys import keep, roomy_cache
 from alloy.rollout.transformers_engine import TransformersEngine, _draw
 from alloy.template import encode_prompt
@@ -22,32 +22,11 @@ def prompts(count: int, seed: int = 0) -> list[list[int]]:
     return [[rng.randrange(3, 590) for _ in range(rng.choice((2, 5, 9, 30)))] for _ in range(count)]
 
 
-def common_token(generations: list[Generation]) -> int:
-    """One that ends some completions early and others late: an end of turn for a model that knows none."""
-    firsts: Counter[int] = Counter()
-    for generation in generations:
-        firsts.update(set(generation.token_ids))
-    count = len(generations)
-    return min(firsts, key=lambda token: (abs(firsts[token] - count * 0.6), token))
-
-
 @pytest.fixture
 def engine(lively_model: Any, tiny_tokenizer: Any) -> TransformersEngine:
     engine = TransformersEngine(lively_model, tiny_tokenizer, batch_size=64, grace=4)
-    free = engine.generate(prompts(24), GREEDY, 0)
-    engine.end_of_turn = common_token(free)
+    engine.end_of_turn = common_token(engine.generate(prompts(24), GREEDY, 0), 24 * 0.6)
     return engine
-
-
-def alone(model: Any, prompt: list[int], steps: int, end: int) -> list[int]:
-    """Greedy decoding by hand: a whole forward pass a token, no cache, no padding."""
-    ids = list(prompt)
-    for _ in range(steps):
-        with torch.no_grad():
-            ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-        if ids[-1] == end:
-            break
-    return ids[len(prompt) :]
 
 
 def test_greedy_is_generate_token_for_token(engine: TransformersEngine, tiny_tokenizer: Any) -> None:

@@ -115,7 +115,7 @@ def hybrid_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def leaking(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a model whose layers take documents neither by their borders nor as rows."""
-    monkeypatch.setattr("alloy.attention.lay_documents_out", lambda model: [])
+    monkeypatch.setattr("alloy.attention.lay_documents_out", lambda model: False)
 
 
 @pytest.mark.usefixtures("leaking")

@@ -125,6 +125,12 @@ def test_code_that_a_folder_has_beside_a_known_type_is_not_run(
     assert not (tmp_path / "ran").exists()
 
 
-def test_serve_hands_no_trust_on(tiny_model_folder: Path) -> None:
+@pytest.mark.parametrize("written", ["--trust-remote-code", "--trust_remote_code", "--trust-rem", "--config"])
+def test_serve_hands_no_trust_on(tiny_model_folder: Path, tmp_path: Path, written: str) -> None:
+    """vLLM takes abbreviations, and arguments from a file."""
+    from alloy.serve.server import parse
+
+    (tmp_path / "vllm.yaml").write_text("trust-remote-code: true\n")
+    given = [written, str(tmp_path / "vllm.yaml")] if written == "--config" else [written]
     with pytest.raises(InputError, match="--trust-remote-code: code of a model folder is never run"):
-        run(["serve", str(tiny_model_folder), "--trust-remote-code"])
+        parse([str(tiny_model_folder), *given])
