@@ -156,7 +156,6 @@ def test_a_bad_row_is_named_with_file_and_line(micro_runs: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("config", "module", "stage", "parent"),
     [
-        ("cpu-ddp", "sft", "sft-1", "base"),
         ("cpu-zero3", "sft", "sft-1", "base"),
         ("cpu-ddp", "grpo", "grpo", "sft-3"),
         ("cpu-ddp", "dpo", "dpo", "sft-3"),

@@ -498,7 +498,7 @@ ROW = st.dictionaries(
 )
 
 
-@settings(max_examples=10_000)
+@settings(max_examples=4_000)
 @given(st.one_of(ROW.map(lambda row: json.dumps(row).encode()), st.binary(max_size=30)))
 def test_no_row_is_a_crash(tiny_tokenizer: Any, line: bytes) -> None:
     source = SourceConfig(path=Path("rows.jsonl"))
