@@ -10,6 +10,11 @@ _SEQUENCE, _CONTEXT, _TENSOR = (f"PARALLELISM_CONFIG_{kind}_SIZE" for kind in ("
 _DIVIDES_SEQUENCES = "sft"
 
 
+def launched_by(library: str, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the launch asks for a library: `DeepSpeed` or `FSDP`."""
+    return environment.get(f"ACCELERATE_USE_{library.upper()}", "false").lower() == "true"
+
+
 def parts(environment: Mapping[str, str] = os.environ) -> int:
     """Processes that share a sequence; 1 where each has its own."""
     return int(environment.get(_SEQUENCE, "1"))
@@ -35,8 +40,7 @@ def check_divisions(module: str, environment: Mapping[str, str] = os.environ) ->
         )
     if parts(environment) == 1:
         return
-    deepspeed = environment.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
-    if why := why_unlaunched(module.removesuffix(".train"), deepspeed):
+    if why := why_unlaunched(module.removesuffix(".train"), launched_by("DeepSpeed", environment)):
         raise InputError(f"parallelism_config: {why}")
 
 

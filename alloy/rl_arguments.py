@@ -1,12 +1,11 @@
 """What TRL's policy optimisation is told, in its words."""
 
-import os
-
 import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
 from alloy.artifact import Run, world_size
+from alloy.divisions import launched_by
 from alloy.errors import InputError
 from alloy.rl_config import PolicyOptimisationConfig
 from alloy.training import common_arguments
@@ -43,7 +42,7 @@ def check_launch(config: PolicyOptimisationConfig) -> None:
             f"environments.{few[0]}.tasks = {config.environments[few[0]].tasks}: fewer than the {world} "
             "processes. Raise it."
         )
-    if config.rollout.engine == "transformers" and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+    if config.rollout.engine == "transformers" and launched_by("FSDP"):
         raise InputError(
             "rollout.engine = transformers: under FSDP a process puts a layer together only when all others do, "
             "and completions differ in length. Set rollout.engine=vllm, or launch with ddp, zero2 or zero3."

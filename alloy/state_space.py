@@ -7,13 +7,13 @@ row become the rows of a batch for these layers alone, padded on the right, wher
 Source: transformers 5.17, `models/nemotron_h`; Dao and Gu 2024 (arXiv:2405.21060).
 """
 
-import os
 from types import MethodType
 from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from alloy.divisions import launched_by
 from alloy.policy import own_device
 from alloy.sharding import is_divided
 
@@ -78,6 +78,6 @@ def go_where_their_kernels_run(model: Any) -> None:
 
     One that a launch divides stays where it is.
     """
-    divided = is_divided(model) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    divided = is_divided(model) or launched_by("FSDP")
     if mixers(model) and not divided:
         model.to(own_device())

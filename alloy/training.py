@@ -11,7 +11,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from alloy.artifact import Run, is_main_process, world_size
 from alloy.checkpoints import WholeCheckpoints
 from alloy.config import OptimConfig, TrainingConfig
-from alloy.divisions import parts
+from alloy.divisions import launched_by, parts
 from alloy.errors import InputError
 from alloy.finite import FiniteLoss
 from alloy.kernels import LAYERS_ALONE, classes_left_alone
@@ -30,7 +30,7 @@ def common_arguments(config: TrainingConfig, run: Run) -> dict[str, Any]:
     """The arguments that all TRL configs share, in their names."""
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.folder / "tensorboard")
     on_gpu = torch.cuda.is_available()
-    divided = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    divided = launched_by("DeepSpeed")
     if divided and not on_gpu:
         # Told of a CPU, accelerate leaves DeepSpeed out without a word; told no backend, it counts one process.
         os.environ["ACCELERATE_USE_CPU"] = "false"
@@ -182,7 +182,7 @@ def equip(trainer: Any, optim: OptimConfig) -> None:
 def _check_division(trainer: Any) -> None:
     """A launch that is not what it says trains something else: accelerate leaves parts of it out without a word."""
     for name, engaged in (("DeepSpeed", trainer.is_deepspeed_enabled), ("FSDP", trainer.is_fsdp_enabled)):
-        if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "false").lower() == "true" and not engaged:
+        if launched_by(name) and not engaged:
             raise InputError(
                 f"the launch asks for {name}, and accelerate leaves it out on this machine. On a CPU launch with "
                 "cpu-ddp, cpu-zero2 or cpu-zero3 of configs/accelerate; FSDP needs GPUs."

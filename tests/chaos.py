@@ -7,7 +7,6 @@ round every artifact has to have the weights and the metrics of the undisturbed 
 """
 
 import argparse
-import ctypes
 import importlib
 import json
 import os
@@ -30,6 +29,7 @@ from alloy.artifact import fingerprint_model, read_artifact
 from alloy.checkpoints import broken, checkpoints
 from alloy.command import main, quiet_libraries
 from alloy.errors import InputError
+from alloy.parent_death import end_with
 from alloy.pipeline import load_recipe, select
 
 RECIPE = "configs/micro"
@@ -39,8 +39,8 @@ IMPORTED = {"base": "alloy.build_base", "sft-1": "sft.train", "grpo": "grpo.trai
             "evaluate": "alloy.evaluate.harness"}  # fmt: skip
 PER_STAGE = 2
 """Kills of a stage in a round."""
-_PARENT_DEATH_SIGNAL = 1
-_CLOCKS = ("second", "time", "per_s", "memory")
+CLOCKS = ("second", "time", "per_s", "memory")
+"""What the names of measurements have in them that differ from run to run."""
 
 
 @dataclass
@@ -71,9 +71,7 @@ def start(runs: Path, until: str, log: Path) -> int:
         return pid
     os.setsid()
     # It ends with the process that would kill it.
-    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    end_with(parent)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
@@ -150,11 +148,14 @@ def looks_whole(runs: Path) -> list[str]:
     return found
 
 
+def without_clocks(measured: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in measured.items() if not any(clock in name for clock in CLOCKS)}
+
+
 def outcome(folder: Path) -> dict[str, Any]:
     """What has to be the same of an artifact."""
     artifact = read_artifact(folder)
-    metrics = {name: value for name, value in artifact.metrics.items() if not any(c in name for c in _CLOCKS)}
-    return {"weights": artifact.fingerprints.get("weights"), "metrics": metrics}
+    return {"weights": artifact.fingerprints.get("weights"), "metrics": without_clocks(artifact.metrics)}
 
 
 def differences(calm: Path, runs: Path) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from alloy.divisions import parts
+from alloy.divisions import launched_by, parts
 from alloy.errors import InputError
 from alloy.plan.launch import Launch, deepspeed_launch
 
@@ -20,9 +20,9 @@ def launched(environment: Mapping[str, str], *, cpu: bool, device_memory: int | 
         InputError: a file of DeepSpeed's that cannot be read.
     """
     told: dict[str, Any] = {}
-    if _true(environment, "ACCELERATE_USE_DEEPSPEED"):
+    if launched_by("DeepSpeed", environment):
         told = deepspeed_launch(_deepspeed(environment))
-    elif _true(environment, "ACCELERATE_USE_FSDP"):
+    elif launched_by("FSDP", environment):
         told = {"sharding": "fsdp"}
     return Launch(
         devices=int(environment.get("WORLD_SIZE", "1")),
@@ -31,10 +31,6 @@ def launched(environment: Mapping[str, str], *, cpu: bool, device_memory: int | 
         parts=parts(environment),
         **told,
     )
-
-
-def _true(environment: Mapping[str, str], name: str) -> bool:
-    return environment.get(name, "false").lower() == "true"
 
 
 def _deepspeed(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from alloy.artifact import Artifact, read_artifact
 from alloy.pipeline import load_stage_config
+from tests.chaos import without_clocks
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,7 @@ def weights(folder: Path, name: str) -> str:
     return read_artifact(folder / STAGES[name].part).fingerprints["weights"]
 
 
-CLOCKS = ("second", "time", "per_s", "memory")
-
-
 def logged(folder: Path, name: str) -> list[dict[str, Any]]:
     """What a stage logged while it trained, without what clocks say."""
     lines = (folder / STAGES[name].part / "metrics.jsonl").read_text().splitlines()
-    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    return [{key: row[key] for key in row if not any(clock in key for clock in CLOCKS)} for row in rows]
+    return [without_clocks(json.loads(line)) for line in lines]
